@@ -1,0 +1,1 @@
+"""Rivals of the method, one file each; none imports another."""

@@ -1,0 +1,125 @@
+"""Checkpoints: written whole or not at all, verified, and resumed bit for bit.
+
+A checkpoint is one safetensors file of every tensor, with all other state as JSON in its header.
+Nothing is pickled.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from detach.errors import DataError, MachineError
+
+SCHEMA = 1
+
+
+class Stateful(Protocol):
+    """What has a state: modules, optimizers, the clustering."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Everything needed to go on."""
+
+    def load_state_dict(self, state: Any, /) -> Any:  # noqa: ANN401
+        """Takes over what `state_dict` gave."""
+
+
+def save_checkpoint(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+    """Writes the state of all ``parts`` and the JSON-able ``facts`` (epoch, step, sums).
+
+    Raises:
+        MachineError: The disk is full or the folder cannot be written; the old file is intact.
+    """
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for name, part in parts.items():
+        _flatten(part.state_dict(), name, tensors, plain)
+    meta = {"schema": str(SCHEMA), "plain": json.dumps(plain), "facts": json.dumps(dict(facts))}
+    write_whole(path, save(tensors, meta))
+
+
+def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """Puts a checkpoint back into ``parts``.
+
+    Returns:
+        The facts.
+
+    Raises:
+        DataError: The file is damaged, of another schema, or of another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if meta.get("schema") != str(SCHEMA):
+            raise DataError(f"{path}: schema must be {SCHEMA}, found {meta.get('schema')!r}")
+        plain = json.loads(meta["plain"])
+        for name, part in parts.items():
+            part.load_state_dict(_unflatten(name, tensors, plain))
+        return dict(json.loads(meta["facts"]))
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be resumed from: {error}") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replaces ``path`` by ``data`` so that a power cut leaves the old file or the new one.
+
+    Raises:
+        MachineError: The disk is full or the folder cannot be written; the old file is intact.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        reason = "the disk is full" if full else error.strerror
+        raise MachineError(
+            f"{path}: {len(data)} bytes could not be written: {reason}; what was there is intact"
+        ) from error
+
+
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:  # noqa: ANN401
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+    elif isinstance(value, Mapping):
+        plain[name] = {"keys": [[type(k).__name__, k] for k in value]}
+        for key, item in value.items():
+            _flatten(item, f"{name}/{key}", tensors, plain)
+    elif isinstance(value, list | tuple):
+        plain[name] = {"length": len(value), "tuple": isinstance(value, tuple)}
+        for key, item in enumerate(value):
+            _flatten(item, f"{name}/{key}", tensors, plain)
+    else:
+        plain[name] = {"value": value}
+
+
+def _unflatten(name: str, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if name in tensors:
+        return tensors[name]
+    entry = plain[name]
+    if "keys" in entry:
+        return {
+            (int(k) if kind == "int" else k): _unflatten(f"{name}/{k}", tensors, plain)
+            for kind, k in entry["keys"]
+        }
+    if "length" in entry:
+        items = [_unflatten(f"{name}/{i}", tensors, plain) for i in range(entry["length"])]
+        return tuple(items) if entry["tuple"] else items
+    return entry["value"]

@@ -1,0 +1,272 @@
+"""`detach VERB`: arguments in, one function called, errors as one message. No logic."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+from tyro.conf import Positional
+
+from detach import __version__
+from detach.config import RunConfig, preset
+from detach.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DetachError
+
+Args = TypeVar("Args")
+
+
+@dataclass(kw_only=True)
+class DoctorArgs:
+    """Says what this machine has, and checks the kernels against their references."""
+
+
+@dataclass(kw_only=True)
+class DemoArgs:
+    """Trains on the sample recordings, evaluates, and writes a report. Minutes on a CPU."""
+
+    out: Path = Path("detach-demo")
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class ImportArgs:
+    """Turns other people's formats into recordings."""
+
+    format: Positional[Literal["sphere"]]
+    source: Positional[Path]
+    """A folder or an archive."""
+    out: Positional[Path]
+    """A new data set folder."""
+    sensors: tuple[Literal["pir", "wrist"], ...] = ("pir", "wrist")
+    limit: int | None = None
+    """Import only so many recordings."""
+    exchanged: tuple[str, ...] = ()
+    """Recordings whose kitchen and living-room cameras are exchanged, instead of our decision."""
+    kept: tuple[str, ...] = ()
+    """Recordings whose cameras are as named, instead of our decision."""
+    flipped: tuple[str, ...] = ()
+    """Recordings with the wrist unit half a turn about z, instead of our decision."""
+    upright: tuple[str, ...] = ()
+    """Recordings with the wrist unit as it is, instead of our decision."""
+    workers: int = os.cpu_count() or 1
+
+
+@dataclass(kw_only=True)
+class SimulateArgs:
+    """Makes recordings of a simulated home (needs the extra `sim`)."""
+
+    out: Positional[Path]
+    """A new data set folder."""
+    home: str = "opportunity"
+    level: str = "default"
+    minutes: float = 20.0
+    seed: int = 0
+    runs: int | None = None
+    """How many recordings the minutes are shared among; None chooses."""
+    width_px: int = 160
+    height_px: int = 120
+    workers: int = 1
+
+
+@dataclass(kw_only=True)
+class TrainArgs:
+    """Trains one method on a data set; a run folder comes out."""
+
+    data: Positional[Path]
+    """Data set folder, with dataset.json."""
+    out: Path
+    """Run folder; with several seeds, their parent."""
+    config: Path | None = None
+    """Recipe: a YAML file, or the name of one that comes along (small, paper, demo)."""
+    seeds: int = 1
+    """Train so many seeds, seed0 and up, one after the other."""
+    resume: bool = False
+    """Go on where an interrupted run stopped."""
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+
+@dataclass(kw_only=True)
+class EvaluateArgs:
+    """Linear probe, retrieval and references for finished runs; never trains an encoder."""
+
+    runs: Positional[tuple[Path, ...]]
+    data: Path | None = None
+    """Another data set than the runs were trained on."""
+    track: str | None = None
+    """Label track to recognise; None takes the run's."""
+    leave_one_run_out: bool = False
+
+
+@dataclass(kw_only=True)
+class ReportArgs:
+    """One self-contained HTML page about finished runs."""
+
+    runs: Positional[tuple[Path, ...]]
+    out: Path | None = None
+
+
+def doctor(argv: list[str]) -> int:
+    _parse(DoctorArgs, argv, "doctor")
+    from detach.doctor import examine
+
+    return examine(print)
+
+
+def demo(argv: list[str]) -> int:
+    args = _parse(DemoArgs, argv, "demo")
+    from detach.demo import run_demo
+
+    run_demo(args.out, seed=args.seed, say=_say)
+    return EXIT_OK
+
+
+def import_(argv: list[str]) -> int:
+    args = _parse(ImportArgs, argv, "import")
+    from detach.data.sphere import import_sphere
+
+    cameras = {**dict.fromkeys(args.exchanged, True), **dict.fromkeys(args.kept, False)}
+    wrist = {**dict.fromkeys(args.flipped, True), **dict.fromkeys(args.upright, False)}
+    import_sphere(
+        args.source,
+        args.out,
+        sensors=args.sensors,
+        cameras_exchanged=cameras,
+        wrist_flipped=wrist,
+        limit=args.limit,
+        workers=args.workers,
+        progress=_say,
+    )
+    return EXIT_OK
+
+
+def simulate(argv: list[str]) -> int:
+    args = _parse(SimulateArgs, argv, "simulate")
+    from detach.simulate.record import simulate as make
+
+    make(
+        args.out,
+        home=args.home,
+        level=args.level,
+        minutes=args.minutes,
+        seed=args.seed,
+        runs=args.runs,
+        size=(args.width_px, args.height_px),
+        workers=args.workers,
+        progress=_say,
+    )
+    return EXIT_OK
+
+
+def train(argv: list[str]) -> int:
+    args = _parse(TrainArgs, argv, "train", default=_train_default(argv))
+    from detach.train import train_seeds
+
+    train_seeds(args.data, args.out, args.run, args.seeds, resume=args.resume, say=_say)
+    return EXIT_OK
+
+
+def evaluate(argv: list[str]) -> int:
+    args = _parse(EvaluateArgs, argv, "evaluate")
+    from detach.evaluate import evaluate as run
+
+    table = run(
+        args.runs,
+        args.data,
+        track=args.track,
+        leave_one_run_out=args.leave_one_run_out,
+        progress=_say,
+    )
+    print(table)
+    return EXIT_OK
+
+
+def report(argv: list[str]) -> int:
+    args = _parse(ReportArgs, argv, "report")
+    from detach.report import report as write
+
+    print(write(args.runs, args.out))
+    return EXIT_OK
+
+
+VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "doctor": (doctor, "what this machine has; kernels against references"),
+    "demo": (demo, "train on the sample recordings and write a report"),
+    "import": (import_, "other formats into recordings"),
+    "simulate": (simulate, "recordings of a simulated home"),
+    "train": (train, "both stages, one or several seeds"),
+    "evaluate": (evaluate, "probe, retrieval and references, as one table"),
+    "report": (report, "one HTML page"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in {"-h", "--help"}:
+        print(_help())
+        return EXIT_OK if words else EXIT_USAGE
+    if words[0] == "--version":
+        print(f"detach {__version__}")
+        return EXIT_OK
+    if words[0] not in VERBS:
+        print(f"detach: there is no verb {words[0]!r}\n\n{_help()}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        return VERBS[words[0]][0](words[1:])
+    except DetachError as error:
+        print(f"\ndetach: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ndetach: interrupted; what was done is saved", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _help() -> str:
+    lines = [f"  {name:<10}{about}" for name, (_, about) in VERBS.items()]
+    return "\n".join(["usage: detach VERB ...   (detach VERB --help)", "", *lines])
+
+
+def _parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = None) -> Args:
+    try:
+        return tyro.cli(
+            kind, args=argv, prog=f"detach {verb}", default=default, config=(tyro.conf.FlagConversionOff,)
+        )
+    except ValueError as error:
+        raise _usage(str(error)) from error
+
+
+def _usage(message: str) -> DetachError:
+    from detach.errors import UsageError
+
+    return UsageError(message)
+
+
+def _train_default(argv: list[str]) -> TrainArgs:
+    """Flags differ from the recipe, the recipe from its preset: what they start from."""
+    from detach import recipes
+
+    name, recipe = _value(argv, "--preset"), _value(argv, "--config")
+    try:
+        base = preset(name or "recommended")  # type: ignore[arg-type]
+    except ValueError as error:
+        raise _usage(str(error)) from error
+    if recipe is not None:
+        base = recipes.read(recipes.find(Path(recipe)), name)
+    missing: Path = tyro.MISSING
+    return TrainArgs(data=missing, out=missing, run=base)
+
+
+def _value(argv: list[str], flag: str) -> str | None:
+    for i, word in enumerate(argv):
+        if word == flag and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

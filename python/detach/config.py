@@ -1,0 +1,322 @@
+"""Every knob, as frozen dataclasses. Standard library only.
+
+The defaults are the preset ``recommended``. `preset` gives the others, which differ only where the
+versions of the method differ: the arXiv paper, the camera-ready, and what the authors' code does.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+Preset = Literal["recommended", "paper-v1", "camera-ready", "authors-code"]
+Method = Literal["detach", "infonce", "global", "supervised"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """How recordings are cut."""
+
+    seconds: float = 2.0
+    hop_s: float = 1.0
+    skip_empty: bool = True
+    """Leave windows in which nobody is in view out of pretraining (they are counted)."""
+
+    def __post_init__(self) -> None:
+        _check("seconds", self.seconds, self.seconds > 0, "> 0")
+        _check("hop_s", self.hop_s, 0 < self.hop_s <= self.seconds, f"in (0, {self.seconds}]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorConfig:
+    """How raw sensor values become the samples of a window."""
+
+    rate_hz: float = 64.0
+    """Common grid all sensors are brought to; 64 Hz makes 128 samples of 2 s."""
+    length: int | None = None
+    """Resize each window linearly to so many samples; None keeps ``rate_hz`` x seconds."""
+    zscore: Literal["plain", "keep-zero", "binary-unscaled"] = "binary-unscaled"
+    """``plain``: literal (x - mean) / std. ``keep-zero``: an exact 0 stays 0. ``binary-unscaled``:
+    0/1 channels stay 0/1, others have std floored and are clipped."""
+    std_floor: float = 1e-2
+    clip: float = 10.0
+    lowpass: bool = False
+    """Butterworth of order 4 at 0.1 of Nyquist, forward and backward; cannot run on a stream."""
+    max_gap_s: float = 1.0
+    """A sampled sensor silent for longer is missing, not interpolated."""
+    include: tuple[str, ...] = ()
+    """Sensors or kinds to use, by name; empty uses all."""
+
+    def __post_init__(self) -> None:
+        _check("rate_hz", self.rate_hz, self.rate_hz > 0, "> 0")
+        _check("std_floor", self.std_floor, self.std_floor > 0, "> 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """How video becomes the frames of a window."""
+
+    camera: str | None = None
+    """Which video of a recording; None where there is only one."""
+    size_px: int = 64
+    """Side of the square picture; with ``fit`` keep, the square root of its area."""
+    fit: Literal["keep", "crop"] = "keep"
+    """``keep`` the camera's aspect, or ``crop`` the central square as the paper does."""
+    frames: int = 20
+
+    def __post_init__(self) -> None:
+        _check("size_px", self.size_px, self.size_px >= 16, ">= 16")
+        _check("frames", self.frames, self.frames >= 2, ">= 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which windows train the encoders, the probe, and test it."""
+
+    by: Literal["dataset", "run", "subject", "random-window"] = "dataset"
+    """``dataset`` takes the parts named in dataset.json. ``random-window`` is the paper's: it lets
+    overlapping windows fall on both sides, and says so."""
+    pretrain: float = 0.8
+    """Share that trains the encoders, where the split is drawn here."""
+    track: str | None = None
+    """Label track that is recognised; None takes the data set's first."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Networks. ``width`` is d of the paper: one half of an embedding."""
+
+    width: int = 256
+    video_scale: float = 1.0
+    """Multiplies the hidden widths of the video networks; 0.25 in the recipe ``small``."""
+    sensor_scale: float = 1.0
+    """The same for the sensor networks, which cost little."""
+    percentile_q: float = 0.99
+    percentile_absolute: bool = True
+    average: Literal["pixels", "features"] = "pixels"
+    """What the video spatial encoder averages over the frames of a window."""
+    flow: bool = False
+    """Adds two channels of dense optical flow (DIS) to the frame differences."""
+    motion_pooling: Literal["signed-absolute", "telescoped"] = "signed-absolute"
+    """Over time: [mean, mean of absolute values] of the motion features, or last minus first."""
+    motion_size_px: int | None = None
+    """Side to which frame differences are averaged before the 3-D convolutions; None keeps it."""
+
+    def __post_init__(self) -> None:
+        _check("width", self.width, self.width >= 8, ">= 8")
+        _check("video_scale", self.video_scale, self.video_scale > 0, "> 0")
+        _check("sensor_scale", self.sensor_scale, self.sensor_scale > 0, "> 0")
+        _check("percentile_q", self.percentile_q, 0 <= self.percentile_q <= 1, "in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialStageConfig:
+    """Stage 1: find places. Section 3.1 of the paper."""
+
+    epochs: int = 25
+    """Cap; it stops earlier when labels have settled."""
+    warmup_epochs: int = 5
+    """Clustering alone."""
+    joint_epochs: int = 10
+    """Clustering and the video encoder (T in the paper); refinement follows."""
+    stop_change: float = 0.01
+    """Stop when fewer pseudo-labels than this share change, twice in a row, after refinement has
+    run for 3 epochs."""
+    batch_size: int = 256
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    clusters: int | None = None
+    """K; None takes the number of distinct sensor places plus one for quiet windows."""
+    head: Literal["centroids", "learnable"] = "centroids"
+    cluster_temperature: float = 0.1
+    """tau of the cosine classifier on centroids."""
+    bank_momentum: float = 0.5
+    """Share of the new feature in the memory bank."""
+    centroid_every: int | None = None
+    """Steps between centroid updates; None updates once an epoch."""
+    small_cluster: float = 0.15
+    """A cluster below this share of N / K (and at least 10) is refilled from the largest."""
+    alpha: float = 1.0
+    beta: float = 1.5
+    """Eq. 4."""
+    confident_q: float = 0.75
+    """Quantile of the distance to the own centroid up to which a window is confident."""
+    cluster_on: Literal["all", "confident"] = "all"
+    """Which windows Eq. 1 sees once the video encoder has joined."""
+    video_gate: float = 0.9
+    """Softmax the video must reach to correct an ambiguous window; 0 lets all through."""
+    freeze_video: bool = True
+    """Whether the video encoder stands still during refinement."""
+    refine: bool = True
+
+    def __post_init__(self) -> None:
+        _check("clusters", self.clusters, self.clusters is None or self.clusters >= 2, ">= 2")
+        _check("confident_q", self.confident_q, 0 < self.confident_q <= 1, "in (0, 1]")
+        _check("video_gate", self.video_gate, 0 <= self.video_gate < 1, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalStageConfig:
+    """Stage 2: align motion. Section 3.2 of the paper."""
+
+    epochs: int = 50
+    batch_size: int = 256
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    temperature: float = 0.10
+    """tau_contrast of Eq. 12."""
+    lambda_hard: float = 3.0
+    """Weight of the hardest negative in Eq. 8; 1 turns spatial weighting off."""
+    gate: Literal["spatial", "none"] = "spatial"
+    """Whether Eq. 10 damps only pairs that are also spatially similar."""
+    power: Literal[1, 2] = 1
+    temporal: Literal["intra", "cross", "none"] = "intra"
+    """Temporal similarity within the modalities (Eq. 9), across them, or no damping."""
+    transpose: bool = True
+    """The sensor-to-video direction takes the transposed weight."""
+    momentum: float = 0.999
+    momentum_ramp: bool = True
+    """min(momentum, (1 + t) / (10 + t)) at step t; otherwise constant."""
+    momentum_start: Literal["weights", "random"] = "weights"
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, self.temperature > 0, "> 0")
+        _check("lambda_hard", self.lambda_hard, self.lambda_hard >= 1, ">= 1")
+        _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What training changes in its input; momentum copies and evaluation see it unchanged."""
+
+    time_warp: float = 0.2
+    """Sigma of the smooth time-warp of sensor samples, from the second epoch on; 0: off."""
+    colour_jitter: float = 0.4
+    """Brightness, contrast, saturation, the same for all frames of a clip; 0: off."""
+
+    def __post_init__(self) -> None:
+        _check("time_warp", self.time_warp, 0 <= self.time_warp < 1, "in [0, 1)")
+        _check("colour_jitter", self.colour_jitter, 0 <= self.colour_jitter < 1, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig:
+    """The reference that learns from labels alone: a sensor encoder and a linear head."""
+
+    epochs: int = 40
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run: one method, one seed."""
+
+    method: Method = "detach"
+    preset: Preset = "recommended"
+    seed: int = 0
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    threads: int = 0
+    """CPU threads; 0 takes all cores. One thread makes resuming bit-exact."""
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    encoders: EncoderConfig = field(default_factory=EncoderConfig)
+    stage1: SpatialStageConfig = field(default_factory=SpatialStageConfig)
+    stage2: TemporalStageConfig = field(default_factory=TemporalStageConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
+
+
+_PAPER_V1: dict[str, Any] = {
+    "sensors": {"rate_hz": 30.0, "zscore": "plain"},
+    "video": {"fit": "crop"},
+    "split": {"by": "random-window"},
+    "encoders": {"percentile_absolute": False, "flow": True},
+    "stage1": {"head": "learnable", "video_gate": 0.0, "centroid_every": 10},
+    "stage2": {
+        "gate": "none",
+        "power": 2,
+        "transpose": False,
+        "momentum_ramp": False,
+    },
+    "augment": {"time_warp": 0.0, "colour_jitter": 0.0},
+}
+_CAMERA_READY: dict[str, Any] = {
+    **_PAPER_V1,
+    "encoders": {"percentile_absolute": False},
+    "stage2": {
+        **_PAPER_V1["stage2"],
+        "gate": "spatial",
+        "power": 1,
+        "temporal": "cross",
+        "transpose": True,
+    },
+}
+_AUTHORS_CODE: dict[str, Any] = {
+    "sensors": {"rate_hz": 30.0, "length": 128, "zscore": "keep-zero", "lowpass": True},
+    "video": {"fit": "crop"},
+    "encoders": {"average": "features", "flow": True, "motion_pooling": "telescoped"},
+    "stage1": {"bank_momentum": 0.9, "cluster_on": "confident", "freeze_video": False},
+    "stage2": {"transpose": False, "momentum_ramp": False, "momentum_start": "random"},
+}
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "recommended": {},
+    "paper-v1": _PAPER_V1,
+    "camera-ready": _CAMERA_READY,
+    "authors-code": _AUTHORS_CODE,
+}
+
+
+def preset(name: Preset) -> RunConfig:
+    """The whole configuration of one version of the method (systems of B.4 in the notes).
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return override(RunConfig(preset=name), PRESETS[name])
+
+
+def override(config: T, changes: Mapping[str, Any], where: str = "") -> T:
+    """``config`` with nested ``changes``, as they stand in a recipe.
+
+    Raises:
+        ValueError: A key that does not exist, named in full.
+    """
+    known = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key not in known:
+            raise ValueError(f"{where}{key} is no option; there are {', '.join(known)}")
+        if dataclasses.is_dataclass(known[key]):
+            value = override(known[key], value, f"{where}{key}.")
+        elif isinstance(known[key], tuple) and isinstance(value, list):
+            value = tuple(value)
+        values[key] = value
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Pairs ("stage2.temperature", 0.1) of a configuration, in order."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from flatten(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value
+
+
+def _check(name: str, value: object, ok: bool, must: str) -> None:  # noqa: FBT001
+    if not ok:
+        raise ValueError(f"{name} must be {must}, got {value!r}")

@@ -1,0 +1,295 @@
+"""The models as one trains, saves and uses them, and the run folder they live in.
+
+N windows, T samples, C channels, F frames, H W pixels, K clusters, d feature width.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from detach import equations
+from detach.config import EncoderConfig, Preset, RunConfig, override, preset
+from detach.data.windows import ChannelStats, Windows
+from detach.encoders import (
+    MIN_SAMPLES,
+    GlobalVideoEncoder,
+    SensorSpatialEncoder,
+    SensorTemporalEncoder,
+    VideoSpatialEncoder,
+    VideoTemporalEncoder,
+    motion_input,
+    shrink,
+)
+from detach.errors import DataError
+
+RUN_SCHEMA = 1
+CONFIG_FILE, ENV_FILE, STATS_FILE = "config.yaml", "env.json", "stats.json"
+MODEL_FILE, METRICS_FILE = "model.safetensors", "metrics.jsonl"
+
+
+class Detach(nn.Module):
+    """Spatial and temporal encoders of both modalities, and what names the places."""
+
+    centroids: Tensor
+
+    def __init__(self, channels: int, clusters: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sensor_spatial = SensorSpatialEncoder(channels, config)
+        self.sensor_temporal = SensorTemporalEncoder(channels, config)
+        self.video_spatial = VideoSpatialEncoder(config)
+        self.video_temporal = VideoTemporalEncoder(config)
+        self.video_places = nn.Linear(config.width, clusters)
+        self.sensor_places = nn.Linear(config.width, clusters)
+        """The learnable head of Eq. 1, where a preset has one."""
+        self.register_buffer("centroids", torch.zeros(clusters, config.width))
+
+    def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Spatial and temporal features [N, d] of samples [N, T, C]."""
+        return self.sensor_spatial(samples), self.sensor_temporal(samples)
+
+    def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Spatial and temporal features [N, d] of frames [N, F, H, W, 3], uint8."""
+        motion = motion_input(frames, self.config.motion_size_px, flow)
+        return self.video_spatial(shrink(frames, None)), self.video_temporal(motion)
+
+
+class Global(nn.Module):
+    """One encoder a modality, aligned as wholes: what the paper calls global alignment.
+
+    As many numbers as Detach; the halves of its embedding mean nothing by themselves.
+    """
+
+    def __init__(self, channels: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
+        self.video = GlobalVideoEncoder(config, 2 * config.width)
+
+    def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Two halves [N, d] of one feature."""
+        return self.sensor(samples).chunk(2, dim=1)  # type: ignore[no-any-return]
+
+    def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Two halves [N, d] of one feature."""
+        video = shrink(frames, self.config.motion_size_px)
+        return self.video(video).chunk(2, dim=1)  # type: ignore[no-any-return]
+
+
+class Supervised(nn.Module):
+    """The reference that learns from labels alone; it has no video."""
+
+    def __init__(self, channels: int, classes: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
+        self.head = nn.Linear(2 * config.width, classes)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.head(self.sensor(samples).relu())  # type: ignore[no-any-return]
+
+
+Network = Detach | Global | Supervised
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Features of some windows, [n, d] each."""
+
+    sensor_spatial: NDArray[np.float32]
+    sensor_temporal: NDArray[np.float32]
+    video_spatial: NDArray[np.float32]
+    video_temporal: NDArray[np.float32]
+
+    @property
+    def sensor(self) -> NDArray[np.float32]:
+        """Eq. 6, normalised, [n, 2d]."""
+        return _whole(self.sensor_spatial, self.sensor_temporal)
+
+    @property
+    def video(self) -> NDArray[np.float32]:
+        """Eq. 5, normalised, [n, 2d]."""
+        return _whole(self.video_spatial, self.video_temporal)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder."""
+
+    folder: Path
+    config: RunConfig
+    model: Network
+    stats: ChannelStats
+    data: Path
+    """The data set it was trained on."""
+    classes: tuple[str, ...]
+    clusters: int
+
+
+def build(config: RunConfig, channels: int, clusters: int, classes: int = 0) -> Network:
+    """A network with weights drawn from ``config.seed``.
+
+    Raises:
+        ValueError: Windows too short for the encoders, or no classes for a supervised run.
+    """
+    samples = config.sensors.length or round(config.sensors.rate_hz * config.windows.seconds)
+    if samples < MIN_SAMPLES:
+        raise ValueError(
+            f"a window must have at least {MIN_SAMPLES} samples for the sensor encoders, got "
+            f"{samples}; raise sensors.rate_hz or set sensors.length"
+        )
+    if config.method == "supervised" and classes < 2:
+        raise ValueError(f"a supervised run needs at least 2 classes, got {classes}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.method == "global":
+            return Global(channels, config.encoders)
+        if config.method == "supervised":
+            return Supervised(channels, classes, config.encoders)
+        return Detach(channels, clusters, config.encoders)
+
+
+def batches(index: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Consecutive pieces of at most ``size``."""
+    for start in range(0, len(index), size):
+        yield index[start : start + size]
+
+
+@torch.no_grad()
+def embed(
+    model: Network, windows: Windows, index: NDArray[np.int64], *, batch: int = 256
+) -> Embeddings:
+    """Features of the windows ``index`` [n] by the network as it stands, in eval mode.
+
+    Raises:
+        TypeError: A supervised network has no embedding of video.
+    """
+    if isinstance(model, Supervised):
+        raise TypeError("a supervised run has no video embedding; use predict")
+    device = next(model.parameters()).device
+    mode = model.training
+    model.eval()
+    parts: list[tuple[Tensor, ...]] = []
+    for piece in batches(index, batch):
+        samples, frames, flow = load_batch(windows, piece, flow=model.config.flow, device=device)
+        pair = (*model.encode_sensors(samples), *model.encode_video(frames, flow))
+        parts.append(tuple(x.float().cpu() for x in pair))
+    model.train(mode)
+    columns = zip(*parts, strict=True) if parts else [[torch.zeros(0, model.config.width)]] * 4
+    return Embeddings(*(torch.cat(list(column)).numpy() for column in columns))
+
+
+@torch.no_grad()
+def predict(
+    model: Supervised, windows: Windows, index: NDArray[np.int64], *, batch: int = 512
+) -> NDArray[np.float32]:
+    """Class probabilities [n, L] of a supervised network."""
+    device = next(model.parameters()).device
+    mode = model.training
+    model.eval()
+    parts = [
+        model(torch.from_numpy(windows.samples[piece]).to(device)).softmax(dim=1).cpu()
+        for piece in batches(index, batch)
+    ]
+    model.train(mode)
+    return torch.cat(parts).numpy()
+
+
+def load_batch(
+    windows: Windows, index: NDArray[np.int64], *, flow: bool, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Samples [n, T, C], frames [n, F, H, W, 3] uint8 and optical flow of some windows."""
+    samples = torch.from_numpy(windows.samples[index]).to(device)
+    frames = torch.from_numpy(windows.frames(index)).to(device)
+    moved = torch.from_numpy(windows.flow(index)).to(device) if flow else None
+    return samples, frames, moved
+
+
+def save_run(
+    folder: Path, config: RunConfig, model: Network, stats: ChannelStats, about: dict[str, Any]
+) -> None:
+    """Writes config.yaml, stats.json and model.safetensors; ``about`` says data and classes."""
+    save_config(folder, config, about)
+    stats.save(folder / STATS_FILE)
+    part = folder / f".{MODEL_FILE}.part"
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    save_file(tensors, part, {"about": json.dumps(about)})
+    part.chmod(0o644)
+    part.replace(folder / MODEL_FILE)
+
+
+def save_config(folder: Path, config: RunConfig, about: dict[str, Any]) -> None:
+    """Writes the resolved configuration and what it was applied to."""
+    body = {"schema": RUN_SCHEMA, "about": about, "config": _plain(asdict(config))}
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
+
+
+def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration of a run folder and what it was applied to.
+
+    Raises:
+        DataError: It is no run folder, or of another schema.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} is no run folder: {CONFIG_FILE} is not there") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    found = body.get("schema") if isinstance(body, dict) else None
+    if found != RUN_SCHEMA:
+        raise DataError(
+            f"{path}: schema must be {RUN_SCHEMA}, found {found!r}; train the run again"
+        )
+    try:
+        name: Preset = body["config"]["preset"]
+        return override(preset(name), body["config"]), dict(body["about"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: missing or malformed entry: {error}") from error
+
+
+def load_run(folder: Path) -> Run:
+    """A finished run.
+
+    Raises:
+        DataError: It is not finished, or not a run folder of this version.
+    """
+    config, about = load_config(folder)
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise DataError(
+            f"{folder}: training is not finished: {MODEL_FILE} is not there; "
+            "go on with `detach train ... --resume`"
+        )
+    stats = ChannelStats.load(folder / STATS_FILE)
+    try:
+        classes = tuple(about["classes"])
+        clusters = int(about["clusters"])
+        model = build(config, len(stats.mean), clusters, len(classes))
+        model.load_state_dict(load_file(path))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: does not fit {CONFIG_FILE}: {error}") from error
+    model.eval()
+    return Run(folder, config, model, stats, Path(about["data"]), classes, clusters)
+
+
+def _whole(spatial: NDArray[np.float32], temporal: NDArray[np.float32]) -> NDArray[np.float32]:
+    joined = equations.sensor_embedding(torch.from_numpy(spatial), torch.from_numpy(temporal))
+    return joined.numpy()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Tuples as lists, for YAML."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

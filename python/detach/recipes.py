@@ -1,0 +1,131 @@
+"""Recipes: YAML files that hold only what differs from a preset. Errors name file and line."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detach.config import PRESETS, RunConfig, override, preset
+from detach.errors import UsageError
+
+SIZE_LIMIT = 1_000_000
+
+
+def find(name: Path) -> Path:
+    """A recipe by path, or by the name of one that comes with the package.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name.is_file():
+        return name
+    shipped = {p.stem: p for p in sorted(models_folder().glob("*.yaml"))}
+    if str(name) in shipped:
+        return shipped[str(name)]
+    raise UsageError(
+        f"recipe {name} is not there; give a YAML file, or one of {', '.join(shipped)}"
+    )
+
+
+def models_folder() -> Path:
+    """Where recipes and the sample recordings are: in the package, or beside a source tree."""
+    inside = Path(str(files("detach"))) / "models"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def read(path: Path, name: str | None = None) -> RunConfig:
+    """The configuration a recipe describes, on its preset, or on ``name`` where given.
+
+    Raises:
+        UsageError: Not YAML, an option that does not exist, a value of the wrong kind.
+    """
+    node = _compose(path)
+    changes: dict[str, Any] = {}
+    for keys, value, line in _leaves(path, node):
+        _check(path, line, keys, value)
+        place = changes
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+    base = name or changes.get("preset", "recommended")
+    try:
+        return override(preset(base), {**changes, "preset": base})
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _compose(path: Path) -> yaml.MappingNode:
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise UsageError(f"{path}: {path.stat().st_size} bytes are too many for a recipe")
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"{path}:{line}: not YAML: {error.problem}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    if node is None:
+        return yaml.MappingNode("tag:yaml.org,2002:map", [])
+    if not isinstance(node, yaml.MappingNode):
+        raise UsageError(f"{path}:1: a recipe is a mapping, `option: value` on each line")
+    return node
+
+
+def _leaves(
+    path: Path, node: yaml.MappingNode, prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any, int]]:
+    """(keys, value, line) of every option."""
+    for key_node, value_node in node.value:
+        keys = (*prefix, str(key_node.value))
+        if isinstance(value_node, yaml.MappingNode):
+            _field(path, key_node.start_mark.line + 1, keys)
+            yield from _leaves(path, value_node, keys)
+        else:
+            loader = yaml.SafeLoader("")
+            value = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+            yield keys, value, key_node.start_mark.line + 1
+
+
+def _field(path: Path, line: int, keys: tuple[str, ...]) -> Any:  # noqa: ANN401
+    """Type of the option ``keys``."""
+    kind: Any = RunConfig
+    for depth, key in enumerate(keys):
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        if key not in hints:
+            name = ".".join(keys[: depth + 1])
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"perhaps you meant {near[0]}" if near else f"there are {', '.join(hints)}"
+            raise UsageError(f"{path}:{line}: {name} is no option; {hint}")
+        kind = hints[key]
+    return kind
+
+
+def _check(path: Path, line: int, keys: tuple[str, ...], value: object) -> None:
+    kind = _field(path, line, keys)
+    name = ".".join(keys)
+    if name == "preset" and value not in PRESETS:
+        raise UsageError(f"{path}:{line}: preset must be one of {', '.join(PRESETS)}")
+    if not _fits(value, kind):
+        shown = getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind)
+        raise UsageError(f"{path}:{line}: {name} must be {shown}, got {value!r}")
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
+    if origin in {typing.Union, types.UnionType}:
+        return any(_fits(value, option) for option in typing.get_args(kind))
+    if origin is tuple:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)

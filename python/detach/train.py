@@ -1,0 +1,197 @@
+"""One training run: material in, run folder out. The loops are in train_spatial, train_temporal."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detach import __version__
+from detach.baselines.supervised import train_supervised
+from detach.baselines.whole import train_global
+from detach.config import RunConfig
+from detach.course import Course
+from detach.data.recording import Dataset, read_dataset
+from detach.data.splits import split_windows
+from detach.data.windows import Windows, load_windows
+from detach.errors import DataError, MachineError, UsageError
+from detach.model import (
+    CONFIG_FILE,
+    ENV_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    Detach,
+    Global,
+    build,
+    load_config,
+    save_config,
+    save_run,
+)
+from detach.train_spatial import train_spatial
+from detach.train_temporal import train_temporal
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run is made from, loaded once for several seeds."""
+
+    dataset: Dataset
+    windows: Windows
+    parts: dict[str, NDArray[np.int64]]
+    track: str
+
+
+def load_material(data: Path, config: RunConfig, say: Say) -> Material:
+    """Reads a data set and cuts it.
+
+    Raises:
+        DataError: The data set lacks what the configuration asks for.
+    """
+    dataset = read_dataset(data)
+    track = config.split.track or next(iter(dataset.classes), "")
+    if track and track not in dataset.classes:
+        raise DataError(
+            f"{data}: there is no label track {track!r}; it has {', '.join(dataset.classes)}"
+        )
+    windows = load_windows(
+        dataset, config, progress=say, video=config.method != "supervised"
+    )
+    parts = split_windows(windows, dataset, config.split)
+    say(", ".join(f"{name} {len(index)}" for name, index in parts.items()) + " windows")
+    return Material(dataset, windows, parts, track)
+
+
+def train(
+    material: Material, out: Path, config: RunConfig, *, resume: bool = False, say: Say = print
+) -> Path:
+    """Trains one method with one seed into the run folder ``out``.
+
+    Raises:
+        DataError: Too few windows, or nothing to resume.
+        UsageError: ``out`` holds a run already and ``resume`` is off, or of another configuration.
+        DivergedError: The loss is no longer finite; the last checkpoint stands.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after saving.
+    """
+    _check_folder(out, config, resume=resume)
+    windows, index = material.windows, material.parts["pretrain"]
+    clusters = config.stage1.clusters or _places(material)
+    classes = material.windows.classes.get(material.track, ())
+    if len(index) < max(2 * clusters, 2):
+        raise DataError(f"{len(index)} windows to train on are too few for {clusters} clusters")
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    device = pick_device(config.device)
+    model = build(config, windows.samples.shape[2], clusters, len(classes)).to(device)
+    about = {
+        "data": str(material.dataset.folder.resolve()),
+        "track": material.track,
+        "classes": list(classes),
+        "clusters": clusters,
+        "counts": dict(windows.counts),
+        "windows": {name: len(part) for name, part in material.parts.items()},
+        "notes": dict(material.dataset.notes),
+        "channels": [c.name for c in windows.channels],
+    }
+    course = Course(out, config.seed, resume=resume, say=say)
+    save_config(out, config, about)
+    (out / ENV_FILE).write_text(json.dumps(_environment(device), indent=1) + "\n", encoding="utf-8")
+    if isinstance(model, Detach):
+        if not course.done("stage1"):
+            train_spatial(model, windows, index, course, config)
+        train_temporal(model, windows, index, course, config)
+    elif isinstance(model, Global):
+        train_global(model, windows, index, course, config)
+    else:
+        labels = windows.labels[material.track]
+        train_supervised(model, windows, material.parts, labels, course, config)
+    save_run(out, config, model, windows.stats, about)
+    return out
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to train on; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        MachineError: A GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise MachineError(
+            f"device {name} was asked for, but torch {torch.__version__} sees no GPU; "
+            "use --device cpu, or install a CUDA build of torch"
+        )
+    return torch.device(name)
+
+
+def _check_folder(out: Path, config: RunConfig, *, resume: bool) -> None:
+    if resume:
+        before, _ = load_config(out)
+        if before != config:
+            raise UsageError(
+                f"{out} was begun with other options; resume with those in {CONFIG_FILE}, "
+                "or train into a new folder"
+            )
+        return
+    held = [n for n in (MODEL_FILE, METRICS_FILE, CONFIG_FILE) if (out / n).exists()]
+    if held:
+        raise UsageError(
+            f"{out} holds a run already ({', '.join(held)}); add --resume to go on with it, "
+            "or name another folder"
+        )
+
+
+def _places(material: Material) -> int:
+    """K when nobody says: what the data set notes, else the places that have a sensor, plus one."""
+    noted = material.dataset.notes.get("places")
+    if isinstance(noted, int) and noted >= 2:
+        return noted
+    return max(2, len({c.place for c in material.windows.channels if c.place}) + 1)
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "detach": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "device": gpu or f"{platform.processor() or 'cpu'}, {torch.get_num_threads()} threads",
+        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+    }
+
+
+def train_seeds(
+    data: Path, out: Path, config: RunConfig, seeds: int, *, resume: bool, say: Say
+) -> list[Path]:
+    """Trains one seed into ``out``, or several into out/seed0, out/seed1 and so on.
+
+    Seeds that are finished are kept; with ``resume`` an unfinished one is taken up.
+
+    Raises:
+        UsageError: ``seeds`` is not positive.
+    """
+    if seeds < 1:
+        raise UsageError(f"seeds must be at least 1, got {seeds}")
+    wanted = [config] if seeds == 1 else [replace(config, seed=s) for s in range(seeds)]
+    folders = [out] if seeds == 1 else [out / f"seed{c.seed}" for c in wanted]
+    for one, folder in zip(wanted, folders, strict=True):
+        _check_folder(folder, one, resume=resume and (folder / CONFIG_FILE).exists())
+    material = load_material(data, config, say)
+    for one, folder in zip(wanted, folders, strict=True):
+        if (folder / MODEL_FILE).is_file():
+            say(f"{folder} is finished already")
+            continue
+        begun = resume and (folder / CONFIG_FILE).exists()
+        train(material, folder, one, resume=begun, say=say)
+        say(f"{folder} is finished")
+    return folders

@@ -1,0 +1,217 @@
+"""Stage 1: find places. Section 3.1 of the paper.
+
+Sensor activation is clustered online; a video encoder learns the confident labels; then, frozen,
+it corrects the ambiguous ones. N windows of the pretraining part, K clusters, d feature width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detach import equations, signs
+from detach.augment import colour_change, recolour
+from detach.clustering import OnlineClustering
+from detach.config import RunConfig
+from detach.course import Course
+from detach.data.windows import Windows
+from detach.encoders import shrink
+from detach.model import Detach, batches
+from detach.optimizers import Stepper
+
+
+def train_spatial(
+    model: Detach, windows: Windows, index: NDArray[np.int64], course: Course, config: RunConfig
+) -> None:
+    """Trains both spatial encoders on the windows ``index`` and leaves centroids in the model."""
+    stage, device = config.stage1, next(model.parameters()).device
+    pictures = Pictures(windows, index, config)
+    clustering = OnlineClustering.start(
+        _sensor_features(model, windows, index), len(model.centroids), config.seed
+    )
+    trained = (model.sensor_spatial, model.sensor_places, model.video_spatial, model.video_places)
+    steps = stage.epochs * -(-len(index) // stage.batch_size)
+    stepper = Stepper([p for m in trained for p in m.parameters()], stage, steps, config, device)
+    work = _Work(model, clustering, course, config)
+    total = stage.epochs if stage.refine else min(work.refine_from, stage.epochs)
+    parts = {"model": model, "stepper": stepper, "clustering": clustering}
+    for _ in course.epochs("stage1", total, parts):
+        model.train()
+        if work.video_frozen:
+            model.video_spatial.eval()
+            work.video_said = work.video_said or _video_labels(model, pictures, stage.batch_size)
+        for rows, (samples, frames) in course.steps(
+            len(index),
+            stage.batch_size,
+            lambda i: pictures.load(i, device, with_frames=work.video_learns),
+        ):
+            chosen = torch.from_numpy(rows)
+            with stepper.autocast():
+                features, losses = work.losses(chosen, samples, frames)
+            stepper.step(losses["sensor"] + losses["video"])
+            clustering.update(chosen, features, stage.bank_momentum)
+            if stage.centroid_every and course.step % stage.centroid_every == 0:
+                clustering.update_centroids()
+            course.add(**losses)
+        settled = work.close_epoch(last=course.epoch == total - 1)
+        model.centroids.copy_(clustering.centroids)
+        if settled:
+            break
+
+
+@dataclass
+class _Work:
+    """What one epoch of stage 1 needs to know."""
+
+    model: Detach
+    clustering: OnlineClustering
+    course: Course
+    config: RunConfig
+    video_said: tuple[Tensor, Tensor] | None = None
+    """Label and certainty [N] by the frozen video encoder."""
+
+    @property
+    def refine_from(self) -> int:
+        return self.config.stage1.warmup_epochs + self.config.stage1.joint_epochs
+
+    @property
+    def joint(self) -> bool:
+        return self.course.epoch >= self.config.stage1.warmup_epochs
+
+    @property
+    def refining(self) -> bool:
+        return self.config.stage1.refine and self.course.epoch >= self.refine_from
+
+    @property
+    def video_frozen(self) -> bool:
+        return self.refining and self.config.stage1.freeze_video
+
+    @property
+    def video_learns(self) -> bool:
+        return self.joint and not self.video_frozen
+
+    def losses(
+        self, rows: Tensor, samples: Tensor, frames: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features [n, d] and the losses of one batch."""
+        stage, model = self.config.stage1, self.model
+        label = self.clustering.label[rows].to(samples.device)
+        sure = self.clustering.confident[rows].to(samples.device)
+        features = model.sensor_spatial(samples)
+        if stage.head == "learnable":
+            logits = model.sensor_places(features)
+        else:
+            logits = self.clustering.logits(features, stage.cluster_temperature)
+        used = sure if self.joint and stage.cluster_on == "confident" else sure | ~sure
+        sizes = self.clustering.sizes.to(samples.device)
+        cluster = equations.cluster_loss(logits[used], label[used], sizes)
+        video = refine = torch.zeros((), device=samples.device)
+        seen: Tensor | None = None
+        if frames is not None:
+            seen = model.video_places(_look(model, frames, self.course, self.config))
+            video = equations.video_spatial_loss(seen, label, sure)
+        if self.refining:
+            guess, certainty = self._video_opinion(rows, seen)
+            corrected = ~sure & (certainty >= stage.video_gate)
+            hard = F.one_hot(guess, logits.shape[1])
+            refine = equations.refine_loss(logits, hard, corrected)
+        sensor = equations.sensor_loss(cluster, refine, alpha=stage.alpha, beta=stage.beta)
+        return features, {"sensor": sensor, "cluster": cluster, "video": video, "refine": refine}
+
+    def _video_opinion(self, rows: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.video_said is not None:
+            device = self.model.centroids.device
+            return self.video_said[0][rows].to(device), self.video_said[1][rows].to(device)
+        assert seen is not None  # a video encoder that is not frozen has just looked
+        certainty, guess = seen.detach().float().softmax(dim=1).max(dim=1)
+        return guess, certainty
+
+    def close_epoch(self, *, last: bool) -> bool:
+        """Centroids, confidence, the epoch's line. True when labels have settled."""
+        stage, extra = self.config.stage1, self.course.extra
+        changed, refilled = self.clustering.end_epoch(stage, self.config.seed + self.course.epoch)
+        long_enough = self.course.epoch + 1 >= self.refine_from + 3
+        quiet = changed < stage.stop_change and long_enough
+        extra["quiet"] = extra.get("quiet", 0) + 1 if quiet else 0
+        settled = bool(extra["quiet"] >= 2)
+        sizes = self.clustering.sizes
+        for sign, text in signs.of_clusters(sizes, changed, last_epoch=last and not settled):
+            self.course.warn(sign, text)
+        self.course.close_epoch(
+            change_rate=changed,
+            clusters_size=sizes.tolist(),
+            refilled=refilled,
+            confident=float(self.clustering.confident.float().mean()),
+            phase="refine" if self.refining else "joint" if self.joint else "cluster",
+        )
+        return settled
+
+
+class Pictures:
+    """Samples and pictures of the pretraining windows for stage 1.
+
+    Where pixels are averaged, each window is one picture, made once and kept: 8 kB at 48 px.
+    """
+
+    def __init__(self, windows: Windows, index: NDArray[np.int64], config: RunConfig) -> None:
+        self.windows, self.index = windows, index
+        self.mean = config.encoders.average == "pixels"
+        self._kept: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def frames(self, rows: NDArray[np.int64]) -> Tensor:
+        """[n, 1 or F, H, W, 3], uint8."""
+        if not self.mean:
+            return torch.from_numpy(self.windows.frames(self.index[rows]))
+        if self._kept is None:
+            means = [_mean_picture(self.windows.frames(i)) for i in batches(self.index, 256)]
+            self._kept = np.concatenate(means)
+        return torch.from_numpy(self._kept[rows])
+
+    def load(
+        self, rows: NDArray[np.int64], device: torch.device, *, with_frames: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Samples [n, T, C] and, where asked, frames."""
+        samples = torch.from_numpy(self.windows.samples[self.index[rows]]).to(device)
+        return samples, self.frames(rows).to(device) if with_frames else None
+
+
+def _mean_picture(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    mean = frames.mean(axis=1, keepdims=True, dtype=np.float32)
+    return np.rint(mean).astype(np.uint8)
+
+
+def _look(model: Detach, frames: Tensor, course: Course, config: RunConfig) -> Tensor:
+    """Video place features [n, d] of a training batch, recoloured as the preset says."""
+    video = shrink(frames, None)
+    strength = config.augment.colour_jitter
+    if strength:
+        video = recolour(video, *colour_change(len(video), strength, course.generator()))
+    return model.video_spatial(video)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _sensor_features(model: Detach, windows: Windows, index: NDArray[np.int64]) -> Tensor:
+    """Place features [N, d] of the sensors, in eval mode."""
+    device = next(model.parameters()).device
+    model.eval()
+    samples = (torch.from_numpy(windows.samples[i]).to(device) for i in batches(index, 512))
+    return torch.cat([model.sensor_spatial(x).float().cpu() for x in samples])
+
+
+@torch.no_grad()
+def _video_labels(model: Detach, pictures: Pictures, batch: int) -> tuple[Tensor, Tensor]:
+    """Label and softmax certainty [N] that the video gives each window as it stands."""
+    device = next(model.parameters()).device
+    model.video_spatial.eval()
+    said = []
+    for rows in batches(np.arange(len(pictures)), batch):
+        frames = pictures.frames(rows).to(device)
+        said.append(model.video_places(model.video_spatial(shrink(frames, None))).float().cpu())
+    certainty, guess = torch.cat(said).softmax(dim=1).max(dim=1)
+    return guess, certainty

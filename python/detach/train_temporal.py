@@ -1,0 +1,199 @@
+"""Stage 2: align motion within places. Section 3.2 of the paper.
+
+Spatial encoders stand still and their features are computed once; temporal encoders learn under the
+weighted contrastive loss, whose weights see momentum copies. N windows, d feature width.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detach import equations, signs
+from detach.augment import colour_change, recolour, time_warp
+from detach.config import RunConfig, TemporalStageConfig
+from detach.course import Course
+from detach.data.windows import Windows
+from detach.encoders import SensorTemporalEncoder, VideoTemporalEncoder, motion_input, shrink
+from detach.model import Detach, batches, embed, load_batch
+from detach.optimizers import Stepper
+
+WATCHED = 512
+"""Windows on which failure signatures are looked for after an epoch."""
+
+
+def train_temporal(
+    model: Detach, windows: Windows, index: NDArray[np.int64], course: Course, config: RunConfig
+) -> None:
+    """Trains both temporal encoders on the windows ``index``; all that is spatial stays frozen."""
+    stage, device = config.stage2, next(model.parameters()).device
+    freeze_spatial(model)
+    trained = nn.ModuleList([model.sensor_temporal, model.video_temporal])
+    steps = stage.epochs * -(-len(index) // stage.batch_size)
+    stepper = Stepper(trained.parameters(), stage, steps, config, device)
+    momentum = MomentumEncoders(model, config)
+    place = Places.of(model, windows, index)
+    for sign, text in signs.of_momentum(
+        signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
+    ):
+        course.warn(sign, text)
+    parts = {"model": model, "stepper": stepper, "momentum": momentum.encoders}
+    for epoch in course.epochs("stage2", stage.epochs, parts):
+        trained.train()
+        for rows, (samples, frames, flow) in course.steps(
+            len(index),
+            stage.batch_size,
+            lambda i: load_batch(windows, index[i], flow=config.encoders.flow, device=device),
+        ):
+            motion = motion_input(frames, config.encoders.motion_size_px, flow)
+            with stepper.autocast():
+                loss = _loss(model, place.rows(rows), samples, motion, momentum, course, config)
+            stepper.step(loss)
+            momentum.update(epoch * -(-len(index) // stage.batch_size) + course.step)
+            course.add(contrast=loss)
+        _watch(model, windows, index, place, course)
+        course.close_epoch()
+
+
+def _loss(
+    model: Detach,
+    place: "Places",
+    samples: Tensor,
+    motion: Tensor,
+    momentum: "MomentumEncoders",
+    course: Course,
+    config: RunConfig,
+) -> Tensor:
+    """The weighted contrastive loss of one batch. Only trained encoders see augmented input."""
+    with torch.no_grad():
+        video_momentum, sensor_momentum = momentum(motion, samples)
+    generator = course.generator()
+    if config.augment.time_warp and course.epoch > 0:
+        samples = time_warp(samples, config.augment.time_warp, generator)
+    if config.augment.colour_jitter:
+        change = colour_change(len(samples), config.augment.colour_jitter, generator)
+        motion = recolour(motion, change[0])
+    return equations.weighted_contrastive_loss(
+        place.video,
+        model.video_temporal(motion).float(),
+        place.sensor,
+        model.sensor_temporal(samples).float(),
+        video_momentum.float(),
+        sensor_momentum.float(),
+        **loss_options(config.stage2, config.method == "infonce"),
+    )
+
+
+def loss_options(stage: TemporalStageConfig, plain: bool) -> dict[str, object]:  # noqa: FBT001
+    """Arguments of the loss; ``plain`` makes it InfoNCE."""
+    return {
+        "temperature": stage.temperature,
+        "lambda_hard": 1.0 if plain else stage.lambda_hard,
+        "gate": stage.gate,
+        "power": stage.power,
+        "temporal": "none" if plain else stage.temporal,
+        "transpose": stage.transpose,
+    }
+
+
+def freeze_spatial(model: Detach) -> None:
+    """No gradient and no running statistics move in what stage 1 has trained."""
+    for part in (model.sensor_spatial, model.video_spatial, model.sensor_places, model.video_places):
+        part.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Frozen place features of windows, [N, d] each, and their cluster, [N]."""
+
+    video: Tensor
+    sensor: Tensor
+    label: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: Detach, windows: Windows, index: NDArray[np.int64]) -> "Places":
+        """Encodes un-augmented input once."""
+        device = next(model.parameters()).device
+        video, sensor = [], []
+        for piece in batches(index, 256):
+            samples, frames, _ = load_batch(windows, piece, flow=False, device=device)
+            sensor.append(model.sensor_spatial(samples))
+            video.append(model.video_spatial(shrink(frames, None)))
+        unit = nn.functional.normalize
+        features = torch.cat(sensor)
+        label = (unit(features, dim=1) @ unit(model.centroids, dim=1).T).argmax(dim=1)
+        return cls(torch.cat(video), features, label)
+
+    def rows(self, rows: NDArray[np.int64]) -> "Places":
+        """Those of one batch."""
+        chosen = torch.from_numpy(rows).to(self.label.device)
+        return Places(self.video[chosen], self.sensor[chosen], self.label[chosen])
+
+
+class MomentumEncoders:
+    """Slow copies of the temporal encoders, in eval mode, that the weights are computed from."""
+
+    def __init__(self, model: Detach, config: RunConfig) -> None:
+        self._online = nn.ModuleList([model.video_temporal, model.sensor_temporal])
+        self._stage = config.stage2
+        self.encoders = copy.deepcopy(self._online)
+        if config.stage2.momentum_start == "random":
+            self.encoders = _fresh(self._online, config).to(model.centroids.device)
+        self.encoders.eval().requires_grad_(False)
+
+    def __call__(self, motion: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Video and sensor features [n, d]."""
+        video, sensor = self.encoders
+        return video(motion), sensor(samples)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Moves the copies towards the trained encoders; buffers are copied."""
+        m = self._stage.momentum
+        if self._stage.momentum_ramp:
+            m = min(m, (1 + step) / (10 + step))
+        for slow, fast in zip(self.encoders.parameters(), self._online.parameters(), strict=True):
+            slow.lerp_(fast, 1.0 - m)
+        for slow, fast in zip(self.encoders.buffers(), self._online.buffers(), strict=True):
+            slow.copy_(fast)
+
+
+def _fresh(online: nn.ModuleList, config: RunConfig) -> nn.ModuleList:
+    """Encoders of the same shape with other random weights, as the authors' code starts from."""
+    sensor = online[1]
+    assert isinstance(sensor, SensorTemporalEncoder)  # the order MomentumEncoders keeps
+    channels = sensor.convolutions[0].in_channels
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 1)
+        return nn.ModuleList(
+            [
+                VideoTemporalEncoder(config.encoders),
+                SensorTemporalEncoder(channels, config.encoders),  # type: ignore[arg-type]
+            ]
+        )
+
+
+def _watch(
+    model: Detach,
+    windows: Windows,
+    index: NDArray[np.int64],
+    place: Places,
+    course: Course,
+) -> None:
+    """Looks for failure signatures on a few windows, in the second half of the stage."""
+    if course.progress < 0.5:
+        return
+    rows = np.linspace(0, len(index) - 1, min(WATCHED, len(index))).astype(np.int64)
+    features = embed(model, windows, index[rows])
+    raw = torch.from_numpy(windows.samples[index[rows]]).flatten(1)
+    for sign, text in signs.of_motion(
+        place.rows(rows).label.cpu(),
+        torch.from_numpy(features.video_temporal),
+        torch.from_numpy(features.sensor_temporal),
+        raw,
+    ):
+        course.warn(sign, text)
