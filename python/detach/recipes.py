@@ -87,9 +87,12 @@ def _leaves(
             _field(path, key_node.start_mark.line + 1, keys)
             yield from _leaves(path, value_node, keys)
         else:
-            loader = yaml.SafeLoader("")
-            value = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
-            yield keys, value, key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            try:
+                value = yaml.SafeLoader("").construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+            except yaml.YAMLError as error:
+                raise UsageError(f"{path}:{line}: {'.'.join(keys)} is no plain value") from error
+            yield keys, value, line
 
 
 def _field(path: Path, line: int, keys: tuple[str, ...]) -> Any:  # noqa: ANN401

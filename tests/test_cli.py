@@ -1,0 +1,90 @@
+"""The command: help without weight, exit codes, errors as one message."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detach.cli import VERBS, main
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {verb} " in said for verb in VERBS)
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_have_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"detach {verb}" in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch() -> None:
+    script = "import sys; from detach.cli import main; main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_unknown_verb_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trane"]) == 2
+    assert "there is no verb 'trane'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "data", "--out", "x", "--stage2.lamda-hard", "5"])
+    assert stop.value.code == 2
+    assert "--stage2.lambda-hard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["train", "no-such-folder", "--out", "run"], 3, "dataset.json is not there"),
+        (["train", "x", "--out", "run", "--config", "none.yaml"], 2, "recipe none.yaml"),
+        (["train", "x", "--out", "run", "--stage2.temperature", "-1"], 2, "must be > 0"),
+        (["train", "x", "--out", "run", "--preset", "best"], 2, "preset must be one of"),
+        (["evaluate", "no-such-run"], 3, "no run folder"),
+        (["report", "no-such-run"], 3, "no run folder"),
+        (["import", "sphere", "no-such-folder", "out"], 3, "no-such-folder"),
+    ],
+)
+def test_mistakes_end_in_a_message_and_a_code(
+    words: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = main(words)
+    except SystemExit as stop:  # tyro's own way out
+        found = int(stop.code or 0)
+    error = capsys.readouterr().err
+    assert (found, said in " ".join(error.split())) == (code, True), error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_evaluate_report(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    options = "--config small --threads 1 --stage1.epochs 3 --stage1.warmup-epochs 1"
+    more = "--stage1.joint-epochs 1 --stage2.epochs 1 --stage1.clusters 4"
+    words = [*options.split(), *more.split()]
+    assert main(["train", str(tiny_dataset), "--out", out, *words]) == 0
+    assert main(["evaluate", out]) == 0
+    said = capsys.readouterr().out
+    for row in ("detach", "untrained", "clock", "majority"):
+        assert row in said, row
+    assert main(["report", out]) == 0
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert len(page) < 5_000_000
+    assert 'src="http' not in page

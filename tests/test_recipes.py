@@ -1,0 +1,77 @@
+"""Recipes: shipped ones parse, and every mistake is named by file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from detach import recipes
+from detach.config import RunConfig, flatten, override, preset
+from detach.errors import UsageError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["small", "paper", "demo"])
+def test_shipped_recipes_parse_and_differ(name: str) -> None:
+    config = recipes.read(recipes.find(Path(name)))
+    assert config != RunConfig()
+
+
+def test_the_paper_recipe_is_the_papers() -> None:
+    config = recipes.read(recipes.find(Path("paper")), "paper-v1")
+    assert (config.stage1.epochs, config.stage2.epochs, config.stage2.batch_size) == (25, 50, 256)
+    assert (config.video.size_px, config.encoders.width, config.stage1.clusters) == (224, 256, 7)
+    assert config.stage2.gate == "none"
+
+
+def test_recipe_goes_over_its_preset(tmp_path: Path) -> None:
+    path = write(tmp_path, "preset: camera-ready\nstage2: {temperature: 0.2}\n")
+    config = recipes.read(path)
+    assert (config.stage2.temporal, config.stage2.temperature) == ("cross", 0.2)
+    assert recipes.read(path, "paper-v1").stage2.temporal == "intra"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stage2:\n  lamda_hard: 3\n", r"mine.yaml:2: stage2.lamda_hard is no .*lambda_hard"),
+        ("stge2: {}\n", r"mine.yaml:1: stge2 is no option; perhaps you meant stage2"),
+        ("seed: 1\nstage2:\n  epochs: many\n", r"mine.yaml:3: stage2.epochs must be int, got 'many'"),
+        ("stage2:\n  gate: both\n", r"mine.yaml:2: stage2.gate must be"),
+        ("a: [1\n", r"mine.yaml:2: not YAML"),
+        ("- 1\n", r"mine.yaml:1: a recipe is a mapping"),
+        ("preset: v9\n", r"mine.yaml:1: preset must be one of"),
+        ("stage2:\n  temperature: -1\n", r"mine.yaml: temperature must be > 0, got -1"),
+        ("stage2: !!python/object/apply:os.system ['true']\n", r"mine.yaml:1: "),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        recipes.read(write(tmp_path, text))
+
+
+def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"demo, paper, small"):
+        recipes.find(tmp_path / "none.yaml")
+
+
+def test_empty_recipe_is_the_recommended_preset(tmp_path: Path) -> None:
+    assert recipes.read(write(tmp_path, "")) == preset("recommended")
+
+
+def test_flatten_and_override_go_round() -> None:
+    config = preset("authors-code")
+    changes: dict[str, object] = {}
+    for name, value in flatten(config):
+        group, _, key = name.rpartition(".")
+        if group:
+            changes.setdefault(group, {})[key] = value  # type: ignore[index]
+        else:
+            changes[name] = value
+    assert override(RunConfig(), changes) == config
+    with pytest.raises(ValueError, match=r"stage2.tau is no option"):
+        override(config, {"stage2": {"tau": 1}})

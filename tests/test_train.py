@@ -1,0 +1,232 @@
+"""Training: the path through both stages, what the presets change, resuming bit for bit."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detach.config import PRESETS, Method, Preset, RunConfig, override, preset
+from detach.course import Course
+from detach.errors import DataError, DivergedError, MachineError, UsageError
+from detach.model import Detach, Supervised, build, embed, load_run, predict
+from detach.train import Material, load_material, pick_device, train, train_seeds
+from detach.train_temporal import MomentumEncoders, freeze_spatial, loss_options
+
+SMALL: dict[str, Any] = {
+    "threads": 1,
+    "video": {"size_px": 32, "frames": 6},
+    "encoders": {"width": 16, "video_scale": 0.125, "sensor_scale": 0.125, "motion_size_px": 16},
+    "stage1": {
+        "epochs": 4,
+        "warmup_epochs": 1,
+        "joint_epochs": 1,
+        "batch_size": 32,
+        "clusters": 4,
+        "learning_rate": 1e-3,
+        "video_gate": 0.0,
+    },
+    "stage2": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
+    "supervised": {"epochs": 3, "batch_size": 32},
+}
+
+
+def small(name: Preset = "recommended", **changes: Any) -> RunConfig:  # noqa: ANN401
+    config = override(preset(name), SMALL)
+    return override(config, {"split": {"by": "dataset"}, **changes})
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def material(tiny_dataset: Path) -> Material:
+    return load_material(tiny_dataset, small(), quiet)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_run(folder).model.state_dict()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    return [row.get("losses", {}) for row in lines(folder)]
+
+
+@pytest.mark.parametrize("method", ["detach", "infonce", "global"])
+def test_a_run_folder_comes_out(material: Material, tmp_path: Path, method: Method) -> None:
+    config = small(method=method)
+    train(material, tmp_path / "run", config, say=quiet)
+    run = load_run(tmp_path / "run")
+    assert run.config == config
+    index = material.parts["test"]
+    features = embed(run.model, material.windows, index, batch=7)
+    whole = embed(run.model, material.windows, index)
+    np.testing.assert_allclose(features.sensor, whole.sensor, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(features.video, axis=1), 1.0, atol=1e-5)
+    fresh = embed(build(config, 6, 4), material.windows, index)
+    assert np.abs(fresh.sensor - features.sensor).max() > 0.01
+    rows = logged(tmp_path / "run")
+    assert all(np.isfinite(v) for losses in rows for v in losses.values())
+
+
+def test_supervised_learns_the_tiny_task(material: Material, tmp_path: Path) -> None:
+    config = small(method="supervised", supervised={"epochs": 25})
+    train(material, tmp_path / "run", config, say=quiet)
+    run = load_run(tmp_path / "run")
+    assert isinstance(run.model, Supervised)
+    guess = predict(run.model, material.windows, material.parts["test"]).argmax(axis=1)
+    truth = material.windows.labels[material.track][material.parts["test"]]
+    assert (guess == truth).mean() > 0.6
+
+
+def test_stage1_phases_and_change_rate_are_logged(material: Material, tmp_path: Path) -> None:
+    train(material, tmp_path / "run", small(), say=quiet)
+    rows = lines(tmp_path / "run")
+    first = [r for r in rows if r["stage"] == "stage1" and "phase" in r]
+    assert [r["phase"] for r in first] == ["cluster", "joint", "refine", "refine"]
+    assert first[0]["losses"]["video"] == 0.0
+    assert first[1]["losses"]["video"] > 0.0
+    assert first[1]["losses"]["refine"] == 0.0
+    assert first[2]["losses"]["refine"] > 0.0
+    assert all(sum(r["clusters_size"]) == len(material.parts["pretrain"]) for r in first)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains(tiny_dataset: Path, tmp_path: Path, name: Preset) -> None:
+    config = small(name, split={"by": "dataset"})
+    train(load_material(tiny_dataset, config, quiet), tmp_path / "run", config, say=quiet)
+    assert load_run(tmp_path / "run").config.preset == name
+
+
+def test_presets_differ_where_the_versions_do() -> None:
+    losses = {name: loss_options(preset(name).stage2, plain=False) for name in PRESETS}
+    assert losses["paper-v1"]["gate"] == "none"
+    assert losses["paper-v1"]["power"] == 2
+    assert losses["camera-ready"]["temporal"] == "cross"
+    assert losses["authors-code"]["transpose"] is False
+    assert losses["recommended"]["transpose"] is True
+    assert preset("authors-code").encoders.average == "features"
+    assert preset("authors-code").stage1.bank_momentum == 0.9
+    assert preset("paper-v1").encoders.flow
+    assert not preset("camera-ready").encoders.flow
+    assert preset("camera-ready").augment.time_warp == 0.0
+    plain = loss_options(preset("recommended").stage2, plain=True)
+    assert (plain["lambda_hard"], plain["temporal"]) == (1.0, "none")
+
+
+def test_frozen_means_frozen(material: Material, tmp_path: Path) -> None:
+    config = small()
+    train(material, tmp_path / "a", config, say=quiet)
+    train(material, tmp_path / "b", override(config, {"stage2": {"epochs": 1}}), say=quiet)
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    spatial = [k for k in a if "spatial" in k or k == "centroids"]
+    assert any("running_mean" in k for k in spatial)
+    assert all(torch.equal(a[k], b[k]) for k in spatial)
+    assert not torch.equal(a["sensor_temporal.project.weight"], b["sensor_temporal.project.weight"])
+
+
+def test_momentum_follows_and_ramps() -> None:
+    config = small()
+    model = build(config, 6, 4)
+    assert isinstance(model, Detach)
+    freeze_spatial(model)
+    copies = MomentumEncoders(model, config)
+    slow = next(copies.encoders.parameters())
+    fast = next(model.video_temporal.parameters())
+    assert torch.equal(slow, fast)
+    with torch.no_grad():
+        fast += 1.0
+    copies.update(0)
+    torch.testing.assert_close(fast - slow, torch.full_like(fast, 0.1))
+    random = MomentumEncoders(model, small("authors-code"))
+    assert not torch.equal(next(random.encoders.parameters()), fast)
+
+
+@pytest.mark.parametrize("method", ["detach", "global", "supervised"])
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_resumes_bit_for_bit(
+    material: Material,
+    tmp_path: Path,
+    method: Method,
+    stop_at: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = small(method=method)
+    train(material, tmp_path / "straight", config, say=quiet)
+    seen = 0
+    between = Course._between_steps
+
+    def interrupted(self: Course, share: float) -> None:
+        nonlocal seen
+        seen += 1
+        self._stop = signal.SIGINT if seen == stop_at else None
+        between(self, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "_between_steps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(material, tmp_path / "stopped", config, say=quiet)
+    assert not (tmp_path / "stopped/model.safetensors").exists()
+    train(material, tmp_path / "stopped", config, resume=True, say=quiet)
+    a, b = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert logged(tmp_path / "straight") == logged(tmp_path / "stopped")
+
+
+def test_a_signal_saves_and_stops(material: Material, tmp_path: Path) -> None:
+    config = small(stage2={"epochs": 10_000})
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(material, tmp_path / "run", config, say=quiet)
+    assert time.monotonic() - began < 30
+    assert (tmp_path / "run/checkpoints/last.safetensors").is_file()
+
+
+def test_seeds_make_folders_and_finished_ones_are_kept(tiny_dataset: Path, tmp_path: Path) -> None:
+    config = small(method="supervised", supervised={"epochs": 1})
+    folders = train_seeds(tiny_dataset, tmp_path / "r", config, 2, resume=False, say=quiet)
+    assert [f.name for f in folders] == ["seed0", "seed1"]
+    a, b = (weights(f) for f in folders)
+    assert not torch.equal(a["head.weight"], b["head.weight"])
+    said: list[str] = []
+    train_seeds(tiny_dataset, tmp_path / "r", config, 2, resume=True, say=said.append)
+    assert sum("finished already" in line for line in said) == 2
+
+
+def test_an_old_run_is_not_overwritten(material: Material, tmp_path: Path) -> None:
+    config = small(method="supervised")
+    train(material, tmp_path / "run", config, say=quiet)
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(material, tmp_path / "run", config, say=quiet)
+    with pytest.raises(UsageError, match="begun with other options"):
+        train(material, tmp_path / "run", replace(config, seed=9), resume=True, say=quiet)
+
+
+def test_refusals(material: Material, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="too few for 60 clusters"):
+        train(material, tmp_path / "k", small(stage1={"clusters": 60}), say=quiet)
+    with pytest.raises(DataError, match="nothing to resume|no run folder"):
+        train(material, tmp_path / "none", small(), resume=True, say=quiet)
+    with pytest.raises(ValueError, match="at least 40 samples"):
+        build(small(sensors={"rate_hz": 10.0}), 6, 4)
+    with pytest.raises(MachineError, match="sees no GPU"):
+        pick_device("cuda:7")
+
+
+def test_divergence_is_said(material: Material, tmp_path: Path) -> None:
+    config = small(stage1={"learning_rate": 1e30})
+    with pytest.raises(DivergedError, match=r"stage1.*Lower stage1.learning_rate"):
+        train(material, tmp_path / "run", config, say=quiet)
