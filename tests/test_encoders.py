@@ -1,0 +1,110 @@
+"""Encoders: shapes at every window length, what pooling and averaging mean."""
+
+import pytest
+import torch
+
+from detach.config import EncoderConfig
+from detach.encoders import (
+    MIN_SAMPLES,
+    GlobalVideoEncoder,
+    SensorSpatialEncoder,
+    SensorTemporalEncoder,
+    VideoSpatialEncoder,
+    VideoTemporalEncoder,
+    motion_input,
+    shrink,
+)
+
+SMALL = EncoderConfig(width=16, video_scale=0.125, sensor_scale=0.125)
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("samples", [MIN_SAMPLES, 60, 100, 128, 300])
+@pytest.mark.parametrize("channels", [1, 37])
+def test_sensor_encoders_take_any_window(samples: int, channels: int) -> None:
+    x = random(3, samples, channels)
+    assert SensorSpatialEncoder(channels, SMALL)(x).shape == (3, 16)
+    assert SensorTemporalEncoder(channels, SMALL)(x).shape == (3, 16)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 112), (18, 31)])
+def test_video_encoders_take_any_picture(size: tuple[int, int]) -> None:
+    frames = random(2, 6, *size, 3) * 255
+    assert VideoSpatialEncoder(SMALL)(shrink(frames, None)).shape == (2, 16)
+    motion = motion_input(frames, 16)
+    assert VideoTemporalEncoder(SMALL)(motion).shape == (2, 16)
+    assert GlobalVideoEncoder(SMALL, 32)(shrink(frames, 16)).shape == (2, 32)
+
+
+def test_sizes_are_the_authors_at_full_width() -> None:
+    config = EncoderConfig()
+    count = {
+        "sensor": sum(
+            p.numel()
+            for net in (SensorSpatialEncoder(37, config), SensorTemporalEncoder(37, config))
+            for p in net.parameters()
+        ),
+        "video": sum(
+            p.numel()
+            for net in (VideoSpatialEncoder(config), VideoTemporalEncoder(config))
+            for p in net.parameters()
+        ),
+    }
+    assert 1.78e6 < count["sensor"] < 1.88e6
+    assert 2.6e6 < count["video"] < 3.1e6
+
+
+def test_the_mean_of_attention_is_taken_before_the_values() -> None:
+    net = SensorTemporalEncoder(3, SMALL).eval()
+    x = random(2, 128, 3)
+    steps = net.norm(net.convolutions(x.transpose(1, 2))).transpose(1, 2)
+    hidden, _ = net.recurrent(steps)
+    scores = net.query(hidden) @ net.key(hidden).transpose(1, 2) * hidden.shape[2] ** -0.5
+    as_written = net.project((scores.softmax(dim=2) @ net.value(hidden)).mean(dim=1))
+    torch.testing.assert_close(net(x), as_written)
+
+
+def test_averaged_pixels_are_one_picture_averaged_features_are_not() -> None:
+    still = random(2, 1, 32, 32, 3).expand(2, 6, 32, 32, 3)
+    moving = random(2, 6, 32, 32, 3)
+    features = EncoderConfig(width=16, video_scale=0.125, average="features")
+    torch.manual_seed(0)
+    pixels_net = VideoSpatialEncoder(SMALL).eval()
+    torch.manual_seed(0)
+    features_net = VideoSpatialEncoder(features).eval()
+    torch.testing.assert_close(pixels_net(still), features_net(still))
+    assert not torch.allclose(pixels_net(moving), features_net(moving), atol=1e-4)
+
+
+def test_motion_sees_differences_only() -> None:
+    frames = random(2, 6, 32, 32, 3) * 200
+    torch.testing.assert_close(motion_input(frames, 16), motion_input(frames + 30, 16))
+    still = frames[:, :1].expand(-1, 6, -1, -1, -1)
+    assert motion_input(still, None).abs().max() == 0
+
+
+def test_telescoped_pooling_knows_only_first_and_last() -> None:
+    config = EncoderConfig(width=16, video_scale=0.125, motion_pooling="telescoped")
+    net = VideoTemporalEncoder(config).eval()
+    motion = random(1, 9, 16, 16, 3) - 0.5
+    steps = net.convolutions(motion.permute(0, 4, 1, 2, 3)).mean(dim=(3, 4))
+    ends = (steps[:, :, -1] - steps[:, :, 0]) / (steps.shape[2] - 1)
+    unit = torch.nn.functional.normalize
+    torch.testing.assert_close(net(motion), unit(ends, dim=1) @ unit(net.weight, dim=1).T)
+
+
+def test_shrink_averages_squares() -> None:
+    frames = torch.arange(16.0).reshape(1, 1, 4, 4, 1).expand(1, 1, 4, 4, 3)
+    small = shrink(frames, 2) * 255
+    assert small[0, 0, :, :, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+
+
+def test_flow_is_in_shares_of_the_height() -> None:
+    frames = torch.zeros(1, 3, 32, 32, 3, dtype=torch.uint8)
+    flow = torch.full((1, 2, 32, 32, 2), 8.0)
+    motion = motion_input(frames, 16, flow)
+    assert motion.shape == (1, 2, 16, 16, 5)
+    assert motion[..., 3:].unique().tolist() == [0.25]
