@@ -187,7 +187,7 @@ def report(argv: list[str]) -> int:
     args = _parse(ReportArgs, argv, "report")
     from detach.report import report as write
 
-    print(write(args.runs, args.out))
+    print(write(args.runs, args.out, progress=_say))
     return EXIT_OK
 
 

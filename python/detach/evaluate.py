@@ -1,0 +1,315 @@
+"""`detach evaluate`: what frozen encoders are worth. Never trains an encoder.
+
+Writes results.json and head.safetensors into every run folder and returns one table over all.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from detach.checkpoint import write_whole
+from detach.config import RunConfig, flatten, preset
+from detach.data.recording import Dataset, read_dataset
+from detach.data.splits import draw_parts, split_windows
+from detach.data.windows import Windows, load_windows
+from detach.equations import sensor_embedding
+from detach.errors import DataError, UsageError
+from detach.model import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    Detach,
+    Global,
+    Network,
+    Run,
+    Supervised,
+    batches,
+    build,
+    embed,
+    load_run,
+    predict,
+)
+from detach.probe import LinearProbe
+from detach.results import (
+    RESULTS_FILE,
+    UNTRAINED,
+    Answer,
+    Kind,
+    Places,
+    Protocol,
+    Results,
+    Retrieval,
+    Task,
+    read_results,
+    write_results,
+)
+from detach.scores import Ints, mutual_information, retrieval_ranks
+from detach.table import Table, make_table
+from detach.tasks import Items, make_items, probe_answer, reference_answers
+
+HEAD_FILE = "head.safetensors"
+HEAD_SCHEMA = 1
+PLACE_TRACKS = ("place", "places", "room", "rooms")
+_UNEQUAL = {"seed", "device", "threads", "precision", "method", "preset"}
+
+
+@dataclass
+class Cut:
+    """Windows that several runs share, their parts, and what the references said of them."""
+
+    dataset: Dataset
+    windows: Windows
+    parts: Mapping[str, Ints]
+    references: dict[tuple[str, Protocol], tuple[Answer, ...]]
+
+
+def evaluate(
+    runs: Sequence[Path],
+    data: Path | None = None,
+    *,
+    leave_one_run_out: bool = False,
+    track: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Table:
+    """Probes every run and compares them with each other and with the references.
+
+    Args:
+        runs: Run folders, or folders of run folders (``RUN/seed0`` ...).
+        data: Data set to test on; None takes the one each run was trained on.
+        leave_one_run_out: Also tests every labelled run with a probe trained on the others.
+        track: Label track; None takes that of the run, or the data set's first.
+        progress: Told in words what is being done.
+    """
+    say = progress or (lambda _: None)
+    cuts: dict[str, Cut] = {}
+    found = []
+    for folder in find_runs(runs):
+        say(f"evaluating {folder}")
+        run = load_run(folder)
+        cut = _cut(run, data or run.data, cuts, say)
+        protocols: list[Protocol] = ["split"]
+        if leave_one_run_out and not isinstance(run.model, Supervised):
+            protocols.append("leave-one-run-out")
+        results = evaluate_run(run, cut, choose_track(run.config, cut.dataset, track), protocols)
+        older = read_results(folder) if (folder / RESULTS_FILE).is_file() else None
+        results = results.merged(older)
+        write_results(folder, results)
+        found.append(results)
+    return make_table(found)
+
+
+def find_runs(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Run folders among ``folders`` and up to two levels below them.
+
+    Raises:
+        DataError: One of them holds none.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        here = [folder / CONFIG_FILE]
+        if not here[0].is_file():
+            here = sorted([*folder.glob(f"*/{CONFIG_FILE}"), *folder.glob(f"*/*/{CONFIG_FILE}")])
+        if not here:
+            raise DataError(f"{folder} is no run folder and holds none: no {CONFIG_FILE} there")
+        found.extend(path.parent for path in here)
+    return tuple(dict.fromkeys(found))
+
+
+def choose_track(config: RunConfig, dataset: Dataset, track: str | None) -> str:
+    """The label track to test.
+
+    Raises:
+        UsageError: The data set does not have it.
+    """
+    name = track or config.split.track or next(iter(dataset.classes), "")
+    if name not in dataset.classes:
+        known = ", ".join(dataset.classes) or "none"
+        raise UsageError(f"track must be one of {known} in {dataset.folder}, got {name!r}")
+    return name
+
+
+def evaluate_run(run: Run, cut: Cut, track: str, protocols: Sequence[Protocol]) -> Results:
+    """Everything about one run; writes its head."""
+    model = _on_device(run)
+    untrained = _untrained(run)
+    tasks = []
+    for protocol in protocols:
+        parts = draw_parts(cut.windows, cut.dataset, replace(run.config.split, track=track))
+        items = make_items(cut.windows, parts, track, protocol)
+        answers, head = _answers(run, untrained, cut, items)
+        if protocol == "split" and head is not None:
+            write_head(run.folder, head, track, items.classes)
+        if (track, protocol) not in cut.references:
+            cut.references[track, protocol] = reference_answers(cut.windows, items)
+        answers += cut.references[track, protocol]
+        tasks.append(_task(track, protocol, items, cut, answers))
+    return Results(
+        method=run.config.method,
+        preset=run.config.preset,
+        seed=run.config.seed,
+        dataset=cut.dataset.name,
+        options=unusual(run.config),
+        model=hashlib.sha256((run.folder / MODEL_FILE).read_bytes()).hexdigest(),
+        parts={name: len(index) for name, index in cut.parts.items()},
+        channels=tuple(channel.name for channel in cut.windows.channels),
+        counts=dict(cut.windows.counts),
+        notes=dict(cut.dataset.notes),
+        tasks=tuple(tasks),
+        retrieval=_retrieval(model, untrained, cut, run.config.method, run.config.seed),
+        places=_places(model, cut),
+    )
+
+
+def write_head(folder: Path, probe: LinearProbe, track: str, classes: Sequence[str]) -> None:
+    """Writes the linear head: logits = z @ weight.T + bias for an embedding z [2d]."""
+    about = {
+        "schema": str(HEAD_SCHEMA),
+        "track": track,
+        "classes": json.dumps(list(classes)),
+        "input": "sensor embedding [spatial, temporal], halves and whole of length 1",
+    }
+    write_whole(folder / HEAD_FILE, save({"weight": probe.weight, "bias": probe.bias}, about))
+
+
+def unusual(config: RunConfig) -> dict[str, str | int | float | bool | None]:
+    """Options in which a run differs from its preset, machine and seed left out."""
+    usual = dict(flatten(preset(config.preset)))
+    pairs = ((k, v) for k, v in flatten(config) if k not in _UNEQUAL and v != usual[k])
+    return {k: v if isinstance(v, str | int | float | bool | None) else str(v) for k, v in pairs}
+
+
+@torch.no_grad()
+def embed_sensors(
+    model: Detach | Global, windows: Windows, index: Ints, batch: int = 512
+) -> NDArray[np.float32]:
+    """Normalised sensor embeddings [n, 2d] without touching the video."""
+    device = next(model.parameters()).device
+    parts = []
+    for piece in batches(index, batch):
+        samples = torch.from_numpy(windows.samples[piece]).to(device)
+        parts.append(sensor_embedding(*model.encode_sensors(samples)).cpu())
+    return torch.cat(parts).numpy()
+
+
+def _answers(
+    run: Run, untrained: Network | None, cut: Cut, items: Items
+) -> tuple[tuple[Answer, ...], LinearProbe | None]:
+    name, seed = run.config.method, run.config.seed
+    if isinstance(run.model, Supervised):
+        if run.classes != items.classes:
+            return (), None
+        said = predict(run.model, cut.windows, items.windows)
+        return (
+            Answer(name, "method", items.pooled(said)[items.test].astype(float), None, seed),
+        ), None
+    z = embed_sensors(run.model, cut.windows, items.windows)
+    mine, head = probe_answer(name, "method", z, items, seed)
+    if untrained is None or isinstance(untrained, Supervised):
+        return (mine,), head
+    z = embed_sensors(untrained, cut.windows, items.windows)
+    return (mine, probe_answer(_untrained_name(run.model), "reference", z, items, seed)[0]), head
+
+
+def _untrained_name(model: Network) -> str:
+    """Networks of another shape start from other random weights."""
+    return f"{UNTRAINED}, global" if isinstance(model, Global) else UNTRAINED
+
+
+def _task(
+    track: str, protocol: Protocol, items: Items, cut: Cut, answers: tuple[Answer, ...]
+) -> Task:
+    test, notes = items.test, []
+    if protocol == "leave-one-run-out":
+        where = cut.windows.recording[cut.parts["pretrain"]]
+        tested = set(items.recording.tolist())
+        seen = {cut.windows.run[i] for i in np.unique(where).tolist() if i in tested}
+        runs = sorted(seen)
+        notes.append(f"The encoders saw these runs without labels: {', '.join(runs)}.")
+    elif len(items.folds[0].val) == 0:
+        notes.append("No validation part: the probe's penalty is C = 1.")
+    return Task(
+        track,
+        items.classes,
+        protocol,
+        items.unit,
+        cut.windows.recordings,
+        items.recording[test],
+        items.start_s[test],
+        items.first[test],
+        items.truth[test],
+        answers,
+        len(items.folds[0].train),
+        tuple(notes),
+    )
+
+
+def _retrieval(
+    model: Network, untrained: Network | None, cut: Cut, method: str, seed: int
+) -> tuple[Retrieval, ...]:
+    """Among all test windows, by the model and by the same network as it was before training."""
+    if isinstance(model, Supervised) or untrained is None or not cut.windows.pictures:
+        return ()
+    test = cut.parts["test"]
+    where = cut.windows.recording[test].astype(np.int64), cut.windows.start_s[test]
+    found = []
+    pairs: tuple[tuple[Network, str, Kind], ...] = (
+        (model, method, "method"),
+        (untrained, _untrained_name(untrained), "reference"),
+    )
+    for network, name, kind in pairs:
+        z = embed(network, cut.windows, test)
+        ranks = retrieval_ranks(z.video, z.sensor), retrieval_ranks(z.sensor, z.video)
+        found.append(Retrieval(name, kind, *where, *ranks, seed))
+    return tuple(found)
+
+
+def _places(model: Network, cut: Cut) -> tuple[Places, ...]:
+    """Nearest centroids of test windows against every track that names places."""
+    if not isinstance(model, Detach):
+        return ()
+    found = []
+    centroids = torch.nn.functional.normalize(model.centroids.float(), dim=1).cpu().numpy()
+    for track in (t for t in PLACE_TRACKS if t in cut.windows.labels):
+        label = cut.windows.labels[track].astype(np.int64)
+        test = cut.parts["test"][label[cut.parts["test"]] >= 0]
+        if len(test) == 0:
+            continue
+        spatial = embed_sensors(model, cut.windows, test)[:, : model.config.width]
+        cluster = (spatial @ centroids.T).argmax(axis=1)
+        names = cut.windows.classes[track]
+        counts = np.zeros((len(centroids), len(names)), dtype=np.int64)
+        np.add.at(counts, (cluster, label[test]), 1)
+        nmi = mutual_information(cluster.astype(np.int64), label[test])
+        found.append(Places(track, names, counts, nmi))
+    return tuple(found)
+
+
+def _cut(run: Run, data: Path, known: dict[str, Cut], say: Callable[[str], None]) -> Cut:
+    """Windows of a run's data, cut and normalised as in training."""
+    c = run.config
+    key = repr((data, c.windows, c.sensors, c.video, c.split, run.stats))
+    if key not in known:
+        dataset = read_dataset(data)
+        windows = load_windows(dataset, c, stats=run.stats, progress=say)
+        parts = split_windows(windows, dataset, c.split)
+        known[key] = Cut(dataset, windows, parts, {})
+    return known[key]
+
+
+def _untrained(run: Run) -> Network | None:
+    if isinstance(run.model, Supervised):
+        return None
+    fresh = build(run.config, len(run.stats.mean), run.clusters, len(run.classes))
+    return fresh.to(next(run.model.parameters()).device).eval()
+
+
+def _on_device(run: Run) -> Network:
+    wanted = run.config.device
+    name = "cuda" if wanted in {"auto", "cuda"} and torch.cuda.is_available() else "cpu"
+    return run.model.to(name).eval()

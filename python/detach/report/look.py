@@ -1,0 +1,112 @@
+"""What needs the recordings again: maps of the embeddings and windows to look at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from detach.data.recording import read_dataset
+from detach.data.windows import Windows, load_windows
+from detach.model import Embeddings, Supervised, embed, load_run
+from detach.report.strips import Sample, choose
+from detach.results import Task
+from detach.scores import Floats, Ints
+
+POINTS_MAX = 1500
+PLACE_TRACKS = ("place", "places", "room", "rooms")
+
+Colouring = tuple[str, tuple[str, ...], Ints]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Pictures of one run."""
+
+    maps: dict[str, NDArray[np.float32]]
+    """t-SNE points [n, 2] by modality."""
+    colourings: tuple[Colouring, ...]
+    samples: tuple[Sample, ...]
+
+
+def look_at(folder: Path, task: Task, probability: Floats, say: Callable[[str], None]) -> Look:
+    """Embeds at most 1500 test windows of a run and picks some to show.
+
+    Args:
+        folder: Run folder with a video branch.
+        task: What was tested, by window.
+        probability: What the run said of it, [n, L].
+        say: Told in words what is being done.
+    """
+    run = load_run(folder)
+    dataset = read_dataset(run.data)
+    tested = np.unique(task.recording)
+    names = [task.recordings[i] for i in tested]
+    windows = load_windows(dataset, run.config, names=names, stats=run.stats, progress=say)
+    index, position = match(task, windows)
+    shown = choose(task, probability)
+    at = {int(p): int(i) for i, p in zip(index, position, strict=True)}
+    samples = tuple(_sample(windows, at[p], task, probability, p, run.config.windows.seconds)
+                    for p in shown.tolist() if p in at)  # fmt: skip
+    if isinstance(run.model, Supervised):
+        return Look({}, (), samples)
+    say(f"maps of {min(len(index), POINTS_MAX)} windows")
+    some = np.sort(np.random.default_rng(0).permutation(len(index))[:POINTS_MAX])
+    found = embed(run.model, windows, index[some])
+    return Look(maps_of(found), _colourings(windows, index[some], task), samples)
+
+
+def maps_of(found: Embeddings) -> dict[str, NDArray[np.float32]]:
+    """t-SNE of each modality's whole embedding; the same for the same numbers."""
+    return {"sensors": tsne(found.sensor), "video": tsne(found.video)}
+
+
+def tsne(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Points [n, 2] of vectors [n, d], by cosine distance, seeded."""
+    perplexity = float(min(30, max(2, (len(x) - 1) // 3)))
+    model = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0)
+    return np.asarray(model.fit_transform(x), dtype=np.float32)
+
+
+def match(task: Task, windows: Windows) -> tuple[Ints, Ints]:
+    """Windows of test items, found by recording and start: (into ``windows``, into the task)."""
+    known = {
+        (windows.recordings[r], round(float(t), 3)): i
+        for i, (r, t) in enumerate(zip(windows.recording, windows.start_s, strict=True))
+    }
+    pairs = [
+        (known[key], position)
+        for position, (r, t) in enumerate(zip(task.recording, task.start_s, strict=True))
+        if (key := (task.recordings[r], round(float(t), 3))) in known
+    ]
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _colourings(windows: Windows, index: Ints, task: Task) -> tuple[Colouring, ...]:
+    tracks = [t for t in PLACE_TRACKS if t in windows.labels][:1]
+    tracks += [task.track] if task.track not in tracks else []
+    return tuple(
+        (track, windows.classes[track], windows.labels[track][index].astype(np.int64))
+        for track in tracks
+    )
+
+
+def _sample(
+    windows: Windows, index: int, task: Task, probability: Floats, position: int, seconds: float
+) -> Sample:
+    said = int(probability[position].argmax())
+    return Sample(
+        frames=windows.frames(np.array([index]))[0],
+        samples=windows.samples[index],
+        channels=tuple(c.name for c in windows.channels),
+        binary=tuple(c.binary for c in windows.channels),
+        truth=task.classes[int(task.truth[position])],
+        said=task.classes[said],
+        confidence=float(probability[position, said]),
+        recording=task.recordings[int(task.recording[position])],
+        start_s=float(task.start_s[position]),
+        seconds=seconds,
+    )

@@ -1,0 +1,290 @@
+"""One table over several evaluated runs: methods and references, seeds, intervals, differences."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from detach.results import (
+    CLOCK,
+    MAJORITY,
+    RAW,
+    UNTRAINED,
+    Answer,
+    Kind,
+    Results,
+    Retrieval,
+    Task,
+    label_runs,
+)
+from detach.scores import (
+    RESAMPLES,
+    Blocks,
+    Floats,
+    accuracy,
+    calibration,
+    confusion,
+    confusion_draws,
+    cut_blocks,
+    interval,
+    mean_average_precision,
+    weighted_f1,
+)
+
+METHODS = ("detach", "infonce", "global", "supervised")
+ORDER = (*METHODS, UNTRAINED, RAW, CLOCK, MAJORITY)
+RECALL_AT = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: mean and spread over seeds, and the interval of the mean over test items."""
+
+    mean: float
+    sd: float
+    """Over seeds; NaN where there is one."""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method or reference."""
+
+    name: str
+    kind: Kind
+    seeds: int
+    """0 where chance plays no part."""
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Weighted F1 of ``a`` minus that of ``b``, predictions averaged over seeds."""
+
+    a: str
+    b: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Everything that was tested on the same items."""
+
+    dataset: str
+    track: str
+    protocol: str
+    unit: str
+    classes: tuple[str, ...]
+    absent: tuple[str, ...]
+    items: int
+    blocks: int
+    block_unit: str
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def caption(self) -> str:
+        """How to read the numbers."""
+        left_out = (
+            f"; mAP leaves out {', '.join(self.absent)} (no test item)" if self.absent else ""
+        )
+        how = (
+            f"95 % intervals: bootstrap over {self.blocks} {self.block_unit}, {RESAMPLES} resamples"
+            if self.blocks > 1
+            else f"no intervals: the test part is no longer than one of the {self.block_unit}"
+        )
+        return (
+            f"{self.items} test {self.unit}, {len(self.classes) - len(self.absent)} of "
+            f"{len(self.classes)} classes present{left_out}. {how}; +- is the spread over seeds."
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """All groups, and how well each modality finds the other."""
+
+    groups: tuple[Group, ...]
+    retrieval: tuple[Row, ...]
+    pool: int
+
+    def __str__(self) -> str:
+        return "\n\n".join([_group_text(g) for g in self.groups] + _retrieval_text(self))
+
+
+def make_table(results: Sequence[Results]) -> Table:
+    """The table over all runs; items tested differently stand in groups of their own."""
+    tasks: dict[tuple[str, ...], list[Task]] = {}
+    labelled = label_runs(results)
+    for run in labelled:
+        for task in run.tasks:
+            key = (run.dataset, task.track, task.protocol, str(hash(task.truth.tobytes())))
+            tasks.setdefault(key, []).append(task)
+    groups = tuple(_group(key[0], found) for key, found in tasks.items())
+    ranked = [r for run in labelled for r in run.retrieval]
+    rows = tuple(_retrieval_row(name, found) for name, found in _by_name(ranked))
+    return Table(groups, rows, max((r.pool for r in ranked), default=0))
+
+
+def distinct_seeds(answers: Iterable[Answer]) -> list[Answer]:
+    """Answers without repeats: runs of several methods carry the same references."""
+    kept: dict[int, Answer] = {}
+    for answer in answers:
+        kept.setdefault(hash(answer.probability.tobytes()), answer)
+    return list(kept.values())
+
+
+def _group(dataset: str, tasks: Sequence[Task]) -> Group:
+    first, blocks = tasks[0], tasks[0].blocks
+    answers = _by_name([a for task in tasks for a in task.answers])
+    distinct = [(name, distinct_seeds(found)) for name, found in answers]
+    rows = tuple(_row(name, found, first, blocks) for name, found in distinct)
+    return Group(
+        dataset,
+        first.track,
+        first.protocol,
+        first.unit,
+        first.classes,
+        first.absent,
+        len(first.truth),
+        blocks.count,
+        blocks.unit,
+        rows,
+        _differences(distinct, first, blocks),
+        tuple(dict.fromkeys(note for task in tasks for note in task.notes)),
+    )
+
+
+def _row(name: str, answers: Sequence[Answer], task: Task, blocks: Blocks) -> Row:
+    labels = len(task.classes)
+    columns: dict[str, list[tuple[float, Floats]]] = {}
+    for answer in answers:
+        said = answer.probability.argmax(axis=1)
+        counts = confusion(task.truth, said, labels)
+        drawn = confusion_draws(task.truth, said, labels, blocks)
+        exact = mean_average_precision(task.truth, answer.probability)
+        spread = mean_average_precision(task.truth, answer.probability, blocks)
+        error = calibration(task.truth, answer.probability).error
+        for key, value, draws in (
+            ("f1", weighted_f1(counts), weighted_f1(drawn)),
+            ("map", exact[0], spread),
+            ("accuracy", accuracy(counts), accuracy(drawn)),
+            ("ece", error, np.full(1, np.nan)),
+        ):
+            columns.setdefault(key, []).append((float(value), draws))
+    cells = {key: _cell(found, blocks) for key, found in columns.items()}
+    seeds = len(answers) if answers[0].seed is not None else 0
+    return Row(name, answers[0].kind, seeds, cells)
+
+
+def _cell(found: Sequence[tuple[float, Floats]], blocks: Blocks) -> Cell:
+    values = np.array([value for value, _ in found])
+    sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    unknown = (float("nan"), float("nan"))
+    low, high = interval(_mean([d for _, d in found])) if blocks.count > 1 else unknown
+    return Cell(float(values.mean()), sd, low, high)
+
+
+def _differences(
+    answers: Sequence[tuple[str, list[Answer]]], task: Task, blocks: Blocks
+) -> tuple[Difference, ...]:
+    """Every method against the first, and the first against every reference."""
+    if len(answers) < 2 or blocks.count < 2 or answers[0][1][0].kind != "method":
+        return ()
+    labels = len(task.classes)
+    scored = []
+    for name, found in answers:
+        said = _mean([a.probability for a in found]).argmax(axis=1)
+        counts = confusion(task.truth, said, labels)
+        drawn = confusion_draws(task.truth, said, labels, blocks)
+        scored.append((name, float(weighted_f1(counts)), weighted_f1(drawn)))
+    a, value, draws = scored[0]
+    return tuple(
+        Difference(a, b, value - other, *interval(draws - others))
+        for b, other, others in scored[1:]
+    )
+
+
+def _retrieval_row(name: str, found: Sequence[Retrieval]) -> Row:
+    cells, blocks = {}, cut_blocks(found[0].recording, found[0].start_s)
+    distinct = {r.video_to_sensor.tobytes(): r for r in found}.values()
+    for way in ("video_to_sensor", "sensor_to_video"):
+        for k in RECALL_AT:
+            hits = [(getattr(ranked, way) < k).astype(np.float64) for ranked in distinct]
+            parts = [(float(hit.mean()), blocks.mean_draws(hit)) for hit in hits]
+            cells[f"{way}@{k}"] = _cell(parts, blocks)
+    return Row(name, found[0].kind, len(distinct), cells)
+
+
+def _by_name(found: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """Answers or retrievals of each name, in the table's order."""
+    ranked = sorted(found, key=lambda x: (_place(x.name), x.name))
+    return [(name, list(group)) for name, group in groupby(ranked, key=lambda x: x.name)]
+
+
+def _place(name: str) -> int:
+    """Methods, with or without options in their name, then references."""
+    stem = name.partition(",")[0]
+    return ORDER.index(stem) if stem in ORDER else len(METHODS)
+
+
+def _mean(arrays: Sequence[Floats]) -> Floats:
+    return np.asarray(np.mean(np.stack(arrays), axis=0))
+
+
+def _group_text(group: Group) -> str:
+    head = ("method", "seeds", "weighted F1", "mAP", "accuracy", "ECE")
+    body = [
+        (
+            row.name,
+            str(row.seeds or "-"),
+            *(_cell_text(row.cells[k]) for k in ("f1", "map")),
+            *(f"{row.cells[k].mean:.3f}" for k in ("accuracy", "ece")),
+        )
+        for row in group.rows
+    ]
+    lines = [f"{group.dataset}: {group.track}, {group.protocol}", *_aligned(head, body)]
+    lines += [
+        f"{d.a} - {d.b}: {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        f"{'' if d.clear else '  (not told apart)'}"
+        for d in group.differences
+    ]
+    return "\n".join([*lines, group.caption, *group.notes])
+
+
+def _retrieval_text(table: Table) -> list[str]:
+    if not table.retrieval:
+        return []
+    ways = (("video_to_sensor", "v>s"), ("sensor_to_video", "s>v"))
+    keys = [(f"{way}@{k}", f"{short} R@{k}") for way, short in ways for k in RECALL_AT]
+    body = [
+        (row.name, str(row.seeds or "-"), *(f"{row.cells[k].mean:.3f}" for k, _ in keys))
+        for row in table.retrieval
+    ]
+    chance = [f"{min(k / max(table.pool, 1), 1):.3f}" for k in RECALL_AT]
+    body.append(("chance", "-", *chance, *chance))
+    title = f"retrieval between video and sensors among {table.pool} test windows"
+    return ["\n".join([title, *_aligned(("method", "seeds", *(s for _, s in keys)), body)])]
+
+
+def _cell_text(cell: Cell) -> str:
+    sd = "" if np.isnan(cell.sd) else f" +-{cell.sd:.3f}"
+    spread = "" if np.isnan(cell.low) else f" [{cell.low:.3f}, {cell.high:.3f}]"
+    return f"{cell.mean:.3f}{sd}{spread}"
+
+
+def _aligned(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *body)) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in (head, *body)]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,146 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from detach.config import RunConfig, SplitConfig, override
+from detach.data.recording import read_dataset
+from detach.data.splits import split_windows
+from detach.data.windows import load_windows
+from detach.errors import DataError, UsageError
+from detach.evaluate import evaluate, find_runs, unusual
+from detach.model import build, load_run, save_run
+from detach.results import CLOCK, MAJORITY, RAW, UNTRAINED, label_runs, read_results
+from detach.table import make_table
+
+SMALL = override(
+    RunConfig(),
+    {
+        "encoders": {"width": 8, "video_scale": 0.125, "sensor_scale": 0.125},
+        "video": {"size_px": 32, "frames": 4},
+        "sensors": {"rate_hz": 32.0},
+        "device": "cpu",
+        "split": {"track": "activity"},
+    },
+)
+
+
+def untrained_run(folder: Path, data: Path, **changes: object) -> Path:
+    """A run folder whose weights are drawn, as training would leave it."""
+    config = replace(SMALL, **changes)  # type: ignore[arg-type]
+    dataset = read_dataset(data)
+    windows = load_windows(dataset, config)
+    parts = split_windows(windows, dataset, config.split)
+    classes = windows.classes["activity"]
+    channels = windows.samples.shape[2]
+    drawn = replace(config, seed=config.seed + 100)  # not the weights the reference draws
+    about = {
+        "data": str(data),
+        "track": "activity",
+        "classes": list(classes),
+        "clusters": 3,
+        "counts": dict(windows.counts),
+        "windows": {name: len(part) for name, part in parts.items()},
+        "notes": dict(dataset.notes),
+        "channels": [c.name for c in windows.channels],
+    }
+    folder.mkdir(parents=True)
+    model = build(drawn, channels, 3, len(classes))
+    save_run(folder, config, model, windows.stats, about)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        untrained_run(folder / "detach" / f"seed{seed}", tiny_dataset, seed=seed)
+    untrained_run(folder / "supervised" / "seed0", tiny_dataset, method="supervised")
+    return folder
+
+
+def test_evaluate_writes_results_head_and_one_table(runs: Path) -> None:
+    table = evaluate([runs])
+    group = table.groups[0]
+    assert len(table.groups) == 1
+    assert [row.name for row in group.rows] == [
+        "detach",
+        "supervised",
+        UNTRAINED,
+        RAW,
+        CLOCK,
+        MAJORITY,
+    ]
+    assert [row.seeds for row in group.rows] == [2, 1, 2, 0, 0, 0]
+    f1 = {row.name: row.cells["f1"].mean for row in group.rows}
+    assert f1[RAW] > 0.8  # the tiny set is learnable
+    assert f1[MAJORITY] < 0.45
+    text = str(table)
+    assert "no intervals" in text  # 40 s of test data are one block
+    assert "tiny: activity, split" in text
+    assert max(len(line) for line in text.splitlines() if line.startswith("detach ")) < 120
+
+    run = runs / "detach" / "seed0"
+    head = load_file(run / "head.safetensors")
+    assert head["weight"].shape == (4, 16)
+    results = read_results(run)
+    assert make_table([results]).groups[0].items == len(results.tasks[0].truth)
+    stored = results.tasks[0].answers[0].probability
+    assert stored.sum(axis=1) == pytest.approx(np.ones(len(stored)), abs=1e-5)
+    assert results.retrieval[0].pool == results.parts["test"]
+
+
+def test_the_head_answers_as_the_probe_did(runs: Path, tiny_dataset: Path) -> None:
+    from detach.model import embed
+
+    evaluate([runs / "detach" / "seed0"])
+    run = load_run(runs / "detach" / "seed0")
+    task = read_results(run.folder).tasks[0]
+    windows = load_windows(read_dataset(tiny_dataset), run.config, stats=run.stats)
+    head = load_file(run.folder / "head.safetensors")
+    logit = embed(run.model, windows, task.index).sensor @ head["weight"].T + head["bias"]
+    assert (logit.argmax(1) == task.answers[0].probability.argmax(1)).mean() > 0.99
+
+
+def test_leave_one_run_out_and_another_track_join_earlier_results(runs: Path) -> None:
+    run = runs / "detach" / "seed1"
+    evaluate([run])
+    table = evaluate([run], leave_one_run_out=True, track="door")
+    tasks = [(t.track, t.protocol) for t in read_results(run).tasks]
+    assert tasks == [("activity", "split"), ("door", "split"), ("door", "leave-one-run-out")]
+    left_out = table.groups[-1]
+    assert left_out.protocol == "leave-one-run-out"
+    assert "run0, run1" in " ".join(left_out.notes)
+    assert left_out.blocks == 4
+    cells = {row.name: row.cells["f1"] for row in left_out.rows}
+    assert cells[CLOCK].low < cells[CLOCK].mean < cells[CLOCK].high
+    assert "detach - clock only" in str(table)
+    assert len(np.unique(read_results(run).tasks[-1].recording)) == 4
+
+
+def test_ways_of_one_method_get_names_of_their_own(runs: Path) -> None:
+    evaluate([runs])
+    a = read_results(runs / "detach" / "seed0")
+    b = replace(a, options={**a.options, "stage2.temperature": 0.2})
+    names = [run.method for run in label_runs([a, b])]
+    assert names == ["detach, stage2.temperature=None", "detach, stage2.temperature=0.2"]
+    assert label_runs([a, a])[0].method == "detach"
+
+
+def test_unusual_names_what_differs_from_the_preset() -> None:
+    assert unusual(RunConfig(seed=3)) == {}
+    assert unusual(replace(RunConfig(), split=SplitConfig(by="run"))) == {"split.by": "run"}
+
+
+def test_wrong_folders_tracks_and_schemas_are_told(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds none"):
+        find_runs([tmp_path])
+    with pytest.raises(UsageError, match="activity, door"):
+        evaluate([runs / "detach" / "seed0"], track="kitchen")
+    with pytest.raises(DataError, match="detach evaluate"):
+        read_results(tmp_path)
+    (tmp_path / "results.json").write_text('{"schema": 99}')
+    with pytest.raises(DataError, match="schema must be 1, found 99"):
+        read_results(tmp_path)

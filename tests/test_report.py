@@ -1,0 +1,183 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detach.config import RunConfig, override
+from detach.data.recording import read_dataset
+from detach.data.splits import split_windows
+from detach.data.windows import load_windows
+from detach.errors import DataError
+from detach.evaluate import evaluate
+from detach.model import build, save_run
+from detach.report import figures, report
+from detach.report.page import verdict
+from detach.report.story import read_story, warnings
+from detach.report.strips import Sample, choose, lively, traces
+from detach.results import Answer, Task
+from detach.table import Difference
+
+SMALL = override(
+    RunConfig(),
+    {
+        "encoders": {"width": 8, "video_scale": 0.125, "sensor_scale": 0.125},
+        "video": {"size_px": 32, "frames": 4},
+        "sensors": {"rate_hz": 32.0},
+        "device": "cpu",
+    },
+)
+WARNING = "cluster collapse: 95 % of the windows are in one cluster. Lower stage1.learning_rate"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with drawn weights, an invented log, and what evaluate made of it."""
+    folder = tmp_path_factory.mktemp("report") / "detach" / "seed0"
+    folder.mkdir(parents=True)
+    dataset = read_dataset(tiny_dataset)
+    windows = load_windows(dataset, SMALL)
+    parts = split_windows(windows, dataset, SMALL.split)
+    classes = windows.classes["activity"]
+    about = {
+        "data": str(tiny_dataset),
+        "track": "activity",
+        "classes": list(classes),
+        "clusters": 3,
+        "counts": dict(windows.counts),
+        "windows": {name: len(part) for name, part in parts.items()},
+        "notes": {"pictures": "drawn <squares>"},
+        "channels": [c.name for c in windows.channels],
+    }
+    model = build(SMALL, windows.samples.shape[2], 3, len(classes))
+    save_run(folder, SMALL, model, windows.stats, about)
+    env = {"detach": "0", "command": "detach train tiny --out run"}
+    (folder / "env.json").write_text(json.dumps(env))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in _log()))
+    evaluate([folder])
+    return folder
+
+
+def _log() -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for epoch in range(1, 7):
+        phase = "cluster" if epoch < 3 else "joint" if epoch < 5 else "refine"
+        sizes = [10 + epoch, 20, 30 - epoch]
+        facts = {"change_rate": 0.5 / epoch, "clusters_size": sizes, "phase": phase}
+        rows.append({"stage": "stage1", "epoch": epoch, "losses": {"cluster": 1 / epoch}, **facts})
+    rows.append({"stage": "stage1", "epoch": 6, "warning": WARNING})
+    rows.append({"stage": "stage2", "epoch": 1, "losses": {"contrast": 3.0}})
+    return rows
+
+
+def test_report_is_one_complete_page_without_outside_references(run: Path) -> None:
+    path = report([run])
+    html = path.read_text(encoding="utf-8")
+    assert path == run / "report.html"
+    assert path.stat().st_size < 5_000_000
+    links = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert links
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not re.findall(r"url\((?!#)|@import|<script|<link", html)
+    outside = set(re.findall(r"https?://[^\"' <]+", html))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    for heading in ("Results", "Windows to look at", "Class by class", "Video and sensors"):
+        assert f"<h2>{heading}</h2>" in html
+    assert "Places found without labels" in html
+    assert "refinement starts" in html
+    assert "drawn &lt;squares&gt;" in html  # banners are escaped
+    assert "detach train tiny --out run" in html
+    assert "Lower stage1.learning_rate" in html
+    assert html.count('src="data:image/jpeg') >= 4
+
+
+def test_report_says_why_it_shows_no_recordings(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("model.safetensors", "stats.json", "results.json"):
+        (moved / name).write_bytes((run / name).read_bytes())
+    text = (run / "config.yaml").read_text()
+    gone = re.sub(r"data: .*", f"data: {tmp_path / 'gone'}", text, count=1)
+    (moved / "config.yaml").write_text(gone)
+    html = report([moved], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "could not be read again" in html
+    assert "<h2>Results</h2>" in html
+    (moved / "results.json").unlink()
+    assert "not yet evaluated" in report([moved]).read_text(encoding="utf-8")
+
+
+def test_story_names_the_damaged_line(run: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write("{half a li")
+    with pytest.raises(DataError, match=r"metrics\.jsonl:9: "):
+        read_story(tmp_path)
+
+
+def test_warnings_part_what_happened_from_what_to_do(run: Path) -> None:
+    (found,) = warnings([read_story(run), read_story(run)])
+    assert found["sign"] == "cluster collapse"
+    assert found["what"] == "95 % of the windows are in one cluster."
+    assert found["remedy"] == "Lower stage1.learning_rate"
+    assert len(found["runs"]) == 2
+
+
+def test_verdict_sorts_by_interval() -> None:
+    rows = [
+        Difference("a", "b", 0.1, 0.05, 0.2),
+        Difference("a", "c", 0.1, -0.05, 0.2),
+        Difference("a", "d", -0.1, -0.2, -0.05),
+    ]
+    assert [(words, found[0].b) for words, found in verdict(rows)] == [
+        ("clearly above", "b"),
+        ("not told apart from", "c"),
+        ("clearly below", "d"),
+    ]
+
+
+def test_figures_follow_the_theme_and_keep_text_as_text() -> None:
+    svg = figures.confusion_map(np.array([[8, 2], [1, 9]]), ("walk", "sit & rest"))
+    assert "var(--ink)" in svg
+    assert "walk" in svg
+    assert "sit &amp; rest" in svg
+    assert "#010203" not in svg
+    assert svg == figures.confusion_map(np.array([[8, 2], [1, 9]]), ("walk", "sit & rest"))
+
+
+def test_one_epoch_and_one_cluster_are_drawn_too() -> None:
+    one = np.array([1.0])
+    assert "<svg" in figures.loss_curves({"stage2 contrast": [("detach", one, one)]})
+    assert "<svg" in figures.change_rate([("detach", one, one)], [("cluster", 1, 1)], 0.01)
+    assert "<svg" in figures.cluster_sizes(np.array([1]), np.array([[5]]))
+
+
+def test_chosen_windows_show_many_classes_and_some_mistakes() -> None:
+    truth = np.repeat(np.arange(4), 10)
+    probability = np.full((40, 4), 0.1) + 0.6 * np.eye(4)[truth]
+    probability[5] = [0.0, 0.9, 0.1, 0.0]
+    answer = Answer("detach", "method", probability)
+    zeros = np.zeros(40, dtype=np.int64)
+    times = np.arange(40.0)
+    task = Task(
+        "a", tuple("abcd"), "split", "windows", ("r",), zeros, times, zeros, truth, (answer,), 9
+    )
+    shown = choose(task, probability, 8)
+    assert len(shown) == len(set(shown.tolist())) == 8
+    assert shown[-1] == 5  # the mistake comes last
+    assert set(truth[shown[:4]].tolist()) == {0, 1, 2, 3}
+
+
+def test_traces_draw_only_what_moves() -> None:
+    samples = np.zeros((16, 3), dtype=np.float32)
+    samples[8:, 1] = 1
+    assert lively(samples).tolist() == [1]
+    frames = np.zeros((4, 8, 8, 3), dtype=np.uint8)
+    shown = Sample(
+        frames, samples, ("a", "b<c", "d"), (True, True, True), "x", "y", 0.5, "r", 0.0, 2.0
+    )
+    svg = traces(shown)
+    assert "b&lt;c" in svg
+    assert ">a<" not in svg
+    assert not shown.right
