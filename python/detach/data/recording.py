@@ -1,0 +1,300 @@
+"""The folder formats: a data set is a folder of recordings, a recording one camera and its sensors.
+
+DATA/dataset.json, DATA/<recording>/recording.json, and beside it video files, sensors/<name>.csv
+(t_s,value or t_s,x,y,z) and labels/<track>.csv (start_s,end_s,name[,weight]). Values are raw, at
+their own rate; times are seconds since the start of the recording. Everything is written under a
+hidden name first and renamed when whole, so that a reader never sees half a recording.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.data.store import new_folder, read_json
+from detach.data.store import write_json as write_json  # offered here too
+from detach.data.tables import Intervals as Intervals
+from detach.data.tables import read_intervals, read_times, write_intervals, write_numbers
+from detach.errors import DataError
+
+SCHEMA = 1
+DATASET_FILE = "dataset.json"
+RECORDING_FILE = "recording.json"
+PRESENCE_TRACK = "person"
+"""A label track of this name marks when somebody is in view of the camera."""
+
+SENSOR_KINDS = ("switch", "motion", "acceleration", "power", "light", "sound", "other")
+
+Track = TypeVar("Track", "VideoTrack", "SensorTrack", "LabelTrack")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTrack:
+    """One camera. Frame i is at ``start_s`` + its own time stamp in the file."""
+
+    name: str
+    file: str
+    fps: float
+    frames: int
+    width_px: int
+    height_px: int
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorTrack:
+    """One ambient sensor with one or more axes.
+
+    ``hz`` is the nominal rate of a sampled sensor. ``None`` means events: a row stands for a
+    change and its value holds until the next row.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    hz: float | None
+    axes: tuple[str, ...] = ("value",)
+    polarity: int = 1
+    """-1 when the sensor reports the opposite of what its kind says; values are multiplied or,
+    for 0/1 sensors, inverted on reading."""
+    place: str | None = None
+    """What or where it is fixed to, for people; never used in training."""
+
+    @property
+    def file(self) -> str:
+        """Path below the recording."""
+        return f"sensors/{self.name}.csv"
+
+    @property
+    def binary(self) -> bool:
+        """Whether its values are 0 and 1."""
+        return self.kind in {"switch", "motion"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTrack:
+    """One layer of annotation: who says what happened when."""
+
+    name: str
+    source: str = ""
+    """Annotator, script or simulator."""
+
+    @property
+    def file(self) -> str:
+        """Path below the recording."""
+        return f"labels/{self.name}.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One camera and its sensors, before cutting. Holds descriptions; values stay on disk."""
+
+    folder: Path
+    name: str
+    subject: str
+    run: str
+    duration_s: float
+    start_utc: str | None = None
+    videos: tuple[VideoTrack, ...] = ()
+    sensors: tuple[SensorTrack, ...] = ()
+    labels: tuple[LabelTrack, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def video(self, name: str | None = None) -> VideoTrack:
+        """The video called ``name``, or the only one.
+
+        Raises:
+            DataError: There is none, or several and no name was given.
+        """
+        if name is None and len(self.videos) == 1:
+            return self.videos[0]
+        for track in self.videos:
+            if track.name == name:
+                return track
+        known = ", ".join(v.name for v in self.videos) or "none"
+        raise DataError(f"{self.folder}: no video {name!r}; this recording has {known}")
+
+    def read_sensor(self, track: SensorTrack) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Times [n] in seconds and raw values [n, axes] of one sensor, in order of time.
+
+        Raises:
+            DataError: A row that is not numbers, a clock that runs backwards, a wrong header.
+        """
+        rows = read_times(self.folder / track.file, ("t_s", *track.axes))
+        return rows[:, 0], rows[:, 1:].astype(np.float32)
+
+    def read_labels(self, name: str) -> Intervals:
+        """One label track; empty when the recording has no such track.
+
+        Raises:
+            DataError: A row that is not start, end, name, or ends before it starts.
+        """
+        if name not in {track.name for track in self.labels}:
+            empty = np.zeros(0)
+            return Intervals(empty, empty, (), empty.astype(np.float32))
+        return read_intervals(self.folder / LabelTrack(name=name).file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A folder of recordings with named classes and named parts."""
+
+    folder: Path
+    name: str
+    classes: Mapping[str, tuple[str, ...]]
+    """Class names in order, for each label track."""
+    splits: Mapping[str, tuple[str, ...]]
+    """Recordings of each part; by custom pretrain, train, val, test. A recording may be in more
+    than one (pretrain uses no labels)."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def recordings(self) -> Iterator[Recording]:
+        """All recordings in order of name.
+
+        Raises:
+            DataError: One is damaged, or its folder was renamed.
+        """
+        for path in sorted(self.folder.glob(f"*/{RECORDING_FILE}")):
+            if path.parent.name.startswith("."):
+                continue
+            recording = read_recording(path.parent)
+            if recording.name != path.parent.name:
+                raise DataError(f"{path}: name must be the folder's, found {recording.name!r}")
+            yield recording
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Reads dataset.json.
+
+    Raises:
+        DataError: The folder is not a data set, or of another schema.
+    """
+    raw = read_json(folder / DATASET_FILE, SCHEMA, "a data set folder has a dataset.json")
+    try:
+        dataset = Dataset(
+            folder=folder,
+            name=str(raw["name"]),
+            classes={k: tuple(v) for k, v in raw["classes"].items()},
+            splits={k: tuple(v) for k, v in raw["splits"].items()},
+            notes=raw.get("notes", {}),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / DATASET_FILE}: missing or malformed entry {error}") from error
+    for part, names in dataset.splits.items():
+        missing = [n for n in names if not (folder / n / RECORDING_FILE).is_file()]
+        if missing:
+            raise DataError(
+                f"{folder / DATASET_FILE}: part {part!r} names {len(missing)} of {len(names)} "
+                f"recordings that are not there, first {missing[0]!r}; is the folder whole?"
+            )
+    return dataset
+
+
+def write_dataset(dataset: Dataset) -> None:
+    """Writes dataset.json into ``dataset.folder``."""
+    body = {f.name: getattr(dataset, f.name) for f in fields(Dataset) if f.name != "folder"}
+    write_json(dataset.folder / DATASET_FILE, {"schema": SCHEMA, **body})
+
+
+def read_recording(folder: Path) -> Recording:
+    """Reads recording.json and checks that the files it names are there.
+
+    Raises:
+        DataError: The folder is not a recording, of another schema, or a file is missing.
+    """
+    path = folder / RECORDING_FILE
+    raw = read_json(path, SCHEMA, "a recording folder has a recording.json")
+    try:
+        recording = Recording(
+            folder=folder,
+            name=str(raw["name"]),
+            subject=str(raw["subject"]),
+            run=str(raw["run"]),
+            duration_s=float(raw["duration_s"]),
+            start_utc=raw.get("start_utc"),
+            videos=_tracks(VideoTrack, raw["videos"], path),
+            sensors=_tracks(SensorTrack, raw["sensors"], path),
+            labels=_tracks(LabelTrack, raw["labels"], path),
+            notes=raw.get("notes", {}),
+        )
+        _check_values(recording, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: missing or malformed entry: {error}") from error
+    _check_files(recording, path)
+    return recording
+
+
+def write_recording(recording: Recording) -> None:
+    """Writes recording.json into ``recording.folder``, where the named files already are."""
+    body = {f.name: getattr(recording, f.name) for f in fields(Recording) if f.name != "folder"}
+    for kind in ("videos", "sensors", "labels"):
+        body[kind] = [asdict(track) for track in body[kind]]
+    write_json(recording.folder / RECORDING_FILE, {"schema": SCHEMA, **body})
+
+
+def write_sensor(
+    folder: Path, track: SensorTrack, t_s: NDArray[Any], values: NDArray[Any], digits: int = 6
+) -> None:
+    """Writes one sensor file: ``t_s`` [n] and ``values`` [n] or [n, axes]; NaN becomes empty."""
+    table = np.asarray(values).reshape(len(t_s), len(track.axes))
+    write_numbers(folder / track.file, ("t_s", *track.axes), np.asarray(t_s), table, digits)
+
+
+def write_labels(
+    folder: Path, track: LabelTrack, rows: Iterable[tuple[float, float, str] | Sequence[Any]]
+) -> None:
+    """Writes one label file from rows (start_s, end_s, name[, weight])."""
+    write_intervals(folder / track.file, rows)
+
+
+def new_recording(dataset_folder: Path, name: str) -> AbstractContextManager[Path]:
+    """A hidden folder to fill; it takes its name when the block ends well, and goes otherwise.
+
+    Write the files and `write_recording` (its ``folder`` being the yielded path) inside the block.
+    """
+    return new_folder(dataset_folder / name)
+
+
+def _tracks(kind: type[Track], rows: Sequence[Mapping[str, Any]], path: Path) -> tuple[Track, ...]:
+    known = {f.name for f in fields(kind)}
+    for row in rows:
+        if unknown := set(row) - known:
+            raise DataError(f"{path}: {kind.__name__} has no {sorted(unknown)[0]!r}")
+    listed: list[dict[str, Any]] = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows
+    ]
+    return tuple(kind(**row) for row in listed)
+
+
+def _check_values(recording: Recording, path: Path) -> None:
+    names = [track.name for track in recording.sensors]
+    rules: list[tuple[bool, str, object, str]] = [
+        (0 < recording.duration_s < float("inf"), "duration_s", recording.duration_s, "> 0"),
+        (len(set(names)) == len(names), "sensors", names, "named differently"),
+    ]
+    for t in recording.sensors:
+        kinds = ", ".join(SENSOR_KINDS)
+        rules.append((t.kind in SENSOR_KINDS, f"kind of {t.name!r}", t.kind, f"one of {kinds}"))
+        rules.append((t.hz is None or t.hz > 0, f"hz of {t.name!r}", t.hz, "null or > 0"))
+        rules.append((t.polarity in {1, -1}, f"polarity of {t.name!r}", t.polarity, "1 or -1"))
+    rules += [
+        (v.fps > 0 and v.frames > 0, f"fps and frames of {v.name!r}", v, "> 0")
+        for v in recording.videos
+    ]
+    for good, what, found, must in rules:
+        if not good:
+            raise DataError(f"{path}: {what} must be {must}, found {found!r}")
+
+
+def _check_files(recording: Recording, path: Path) -> None:
+    files = [t.file for t in recording.videos] + [t.file for t in recording.sensors]
+    files += [t.file for t in recording.labels]
+    for file in files:
+        if ".." in Path(file).parts or Path(file).is_absolute():
+            raise DataError(f"{path}: {file!r} points outside the recording")
+        if not (recording.folder / file).is_file():
+            raise DataError(f"{path}: names {file!r}, which is not there; was the copy cut short?")

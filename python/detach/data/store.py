@@ -1,0 +1,158 @@
+"""Files that are whole or not there: JSON with a schema number, and cached arrays of pictures.
+
+Everything is written under a hidden name first and renamed when whole.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.errors import DataError, MachineError
+
+SAMPLE_BYTES = 1 << 16
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> None:
+    """Writes JSON whole or not at all.
+
+    Raises:
+        MachineError: The disk is full or refuses; nothing is left behind.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def read_json(path: Path, schema: int, expected: str) -> dict[str, Any]:
+    """Reads a JSON object whose entry ``schema`` is the one given.
+
+    Raises:
+        DataError: Not there (``expected`` says what should be), not JSON, or another schema.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{path} is not there: {expected}. Check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    found = raw.get("schema") if isinstance(raw, dict) else None
+    if found != schema:
+        raise DataError(
+            f"{path}: schema must be {schema}, found {found!r}; make it again with this version"
+        )
+    return dict(raw)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it replaces ``folder`` when the block ends well, or goes."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def fingerprint(path: Path, *made_by: object) -> str:
+    """A key of a file and of what is made from it: size, time, samples of content, ``made_by``."""
+    stat = path.stat()
+    digest = hashlib.sha256(repr((stat.st_size, stat.st_mtime_ns, made_by)).encode())
+    with path.open("rb") as file:
+        for start in (0, stat.st_size // 2, max(0, stat.st_size - SAMPLE_BYTES)):
+            file.seek(start)
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def cache_folders(dataset: Path, chosen: Path | None) -> tuple[Path, ...]:
+    """Where caches of a data set may lie: the ``chosen`` folder, or beside it, or the user's."""
+    if chosen is not None:
+        return (chosen,)
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(str(dataset.resolve()).encode()).hexdigest()[:12]
+    return dataset / ".cache", user / "detach" / f"{dataset.resolve().name}-{name}"
+
+
+def writable_folder(folders: Iterable[Path]) -> Path:
+    """The first of ``folders`` that can be made and written to.
+
+    Raises:
+        MachineError: None can.
+    """
+    problems = []
+    for folder in folders:
+        probe = folder / f".write.{os.getpid()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            problems.append(f"{folder} ({error.strerror or error})")
+        else:
+            return folder
+    raise MachineError(
+        f"no folder for prepared pictures can be written: {', '.join(problems)}; choose another"
+    )
+
+
+def write_array(path: Path, rows: Iterable[NDArray[Any]], expected: int) -> int:
+    """Streams equal ``rows`` into a .npy file of shape [n, *row]; returns n.
+
+    Plain writes, not a memory map: on a full disk a map ends the process without a word.
+
+    Args:
+        path: The file; it appears when all rows are in it.
+        rows: Arrays of one shape and type, at least one.
+        expected: How many rows there will be, for the message when there is no room.
+
+    Raises:
+        MachineError: The disk is full or refuses; nothing is left behind.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    done, size = 0, 0
+    try:
+        with part.open("wb") as file:
+            for done, row in enumerate(rows, start=1):
+                if done == 1:
+                    size = row.nbytes
+                    _write_header(file, row, expected)
+                file.write(np.ascontiguousarray(row).data)
+            file.seek(0)
+            _write_header(file, row, done)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise MachineError(
+            f"{path}: writing {size * expected / 1e6:.1f} MB failed: {error.strerror or error}; "
+            "free some space or choose another cache folder"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    return done
+
+
+def _write_header(file: Any, row: NDArray[Any], count: int) -> None:
+    """NumPy pads its headers so that the first axis may grow in place."""
+    described = np.lib.format.header_data_from_array_1_0(row)
+    described["shape"] = (count, *row.shape)
+    np.lib.format.write_array_header_1_0(file, described)

@@ -1,0 +1,145 @@
+"""A tiny data set for all tests: drawn, simulated in no way, learnable within seconds."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from detach.data.recording import (
+    Dataset,
+    LabelTrack,
+    Recording,
+    SensorTrack,
+    VideoTrack,
+    new_recording,
+    write_dataset,
+    write_labels,
+    write_recording,
+    write_sensor,
+)
+
+DURATION_S, FPS, WIDTH_PX, HEIGHT_PX, HZ = 40.0, 10, 64, 48, 30.0
+BLOCK_S = 4.0
+ACTIVITIES = ("idle", "open left", "open middle", "open right")
+PLACES = ("left door", "middle door", "right door")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two workers of a test run must not fight over the cores."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four recordings of 40 s; do not change them, copy them (their cache may be written).
+
+    In each 4 s somebody (a square) is at one of three doors and pushes it up, or nobody is there.
+    A switch tells which door; the accelerometer swings at a rate of its own for each door.
+    """
+    folder = tmp_path_factory.mktemp("tiny")
+    for i in range(4):
+        make_recording(folder, f"r{i}", subject=f"s{i // 2}", run=f"run{i}", seed=i)
+    dataset = Dataset(
+        folder=folder,
+        name="tiny",
+        classes={"activity": ACTIVITIES, "door": PLACES},
+        splits={"pretrain": ("r0", "r1"), "train": ("r0", "r1"), "val": ("r2",), "test": ("r3",)},
+        notes={"pictures": "drawn squares"},
+    )
+    write_dataset(dataset)
+    return folder
+
+
+def make_recording(
+    folder: Path,
+    name: str,
+    *,
+    subject: str,
+    run: str,
+    seed: int,
+    **changes: Any,
+) -> None:
+    """One recording of the tiny data set; ``changes`` go to `Recording`."""
+    rng = np.random.default_rng(seed)
+    blocks = np.concatenate([rng.permutation(4) for _ in range(3)])[: int(DURATION_S / BLOCK_S)]
+    switches = [
+        SensorTrack(name=f"door{d}", kind="switch", unit="", hz=None, place=PLACES[d])
+        for d in range(3)
+    ]
+    shaker = SensorTrack(name="shaker", kind="acceleration", unit="g", hz=HZ, axes=("x", "y", "z"))
+    tracks = [LabelTrack(name=t, source="drawn") for t in ("activity", "door", "person")]
+    with new_recording(folder, name) as part:
+        for d, switch in enumerate(switches):
+            write_sensor(part, switch, *_switch(blocks, d))
+        write_sensor(part, shaker, *_shaker(blocks, rng))
+        _write_video(part / "video.mp4", blocks)
+        for track, rows in zip(tracks, _labels(blocks), strict=True):
+            write_labels(part, track, rows)
+        camera = VideoTrack(
+            name="camera",
+            file="video.mp4",
+            fps=FPS,
+            frames=int(DURATION_S * FPS),
+            width_px=WIDTH_PX,
+            height_px=HEIGHT_PX,
+        )
+        body: dict[str, Any] = {
+            "folder": part,
+            "name": name,
+            "subject": subject,
+            "run": run,
+            "duration_s": DURATION_S,
+            "videos": (camera,),
+            "sensors": (*switches, shaker),
+            "labels": tuple(tracks),
+        }
+        write_recording(Recording(**(body | changes)))
+
+
+def _switch(blocks: np.ndarray, door: int) -> tuple[np.ndarray, np.ndarray]:
+    """Events: open from 0.5 s after the start of its blocks to 0.5 s before their end."""
+    rows = [(0.0, 0.0)]
+    for b in np.flatnonzero(blocks == door + 1):
+        rows += [(b * BLOCK_S + 0.5, 1.0), ((b + 1) * BLOCK_S - 0.5, 0.0)]
+    table = np.asarray(rows)
+    return table[:, 0], table[:, 1]
+
+
+def _shaker(blocks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    t_s = np.arange(int(DURATION_S * HZ)) / HZ
+    kind = blocks[(t_s / BLOCK_S).astype(int)]
+    swing = np.where(kind > 0, np.sin(2 * np.pi * kind * t_s), 0.0)
+    values = 0.05 * rng.normal(size=(len(t_s), 3)) + [0.0, 0.0, 1.0]
+    values[:, 0] += swing
+    values[:, 1] += 0.5 * swing
+    return t_s, values
+
+
+def _write_video(path: Path, blocks: np.ndarray) -> None:
+    code = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, FPS, (WIDTH_PX, HEIGHT_PX))
+    for i in range(int(DURATION_S * FPS)):
+        picture = np.full((HEIGHT_PX, WIDTH_PX, 3), 60, dtype=np.uint8)
+        picture[:, ::16] = 90
+        block, moment = divmod(i / FPS, BLOCK_S)
+        kind = int(blocks[int(block)])
+        if kind:
+            left = 4 + (kind - 1) * 20
+            top = int((HEIGHT_PX - 14) * (1 - moment / BLOCK_S))
+            picture[top : top + 14, left : left + 14] = (220, 220, 40 + 60 * kind)
+        writer.write(picture)
+    writer.release()
+
+
+def _labels(blocks: np.ndarray) -> tuple[list[Any], list[Any], list[Any]]:
+    spans = [(b * BLOCK_S, (b + 1) * BLOCK_S, int(k)) for b, k in enumerate(blocks)]
+    return (
+        [(s, e, ACTIVITIES[k]) for s, e, k in spans],
+        [(s, e, PLACES[k - 1]) for s, e, k in spans if k],
+        [(s, e, "person") for s, e, k in spans if k],
+    )

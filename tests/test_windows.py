@@ -1,0 +1,529 @@
+"""Cutting, labelling and splitting, and every bad input ends in one clear message."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from detach.config import EncoderConfig, RunConfig, SensorConfig, SplitConfig, override
+from detach.data import labels as labelling
+from detach.data.recording import (
+    Dataset,
+    Intervals,
+    LabelTrack,
+    SensorTrack,
+    read_dataset,
+    write_dataset,
+    write_labels,
+    write_sensor,
+)
+from detach.data.sensors import ChannelStats
+from detach.data.windows import Windows, load_windows, split_windows
+from detach.errors import DataError, DetachError, UsageError
+
+CONFIG = override(RunConfig(), {"video": {"size_px": 32}})
+ACTIVITIES = ("idle", "open left", "open middle", "open right")
+TINY: dict[str, Any] = {
+    "folder": Path("tiny"),
+    "name": "tiny",
+    "classes": {"activity": ACTIVITIES},
+    "splits": {"pretrain": ("r0", "r1"), "train": ("r0", "r1"), "val": ("r2",), "test": ("r3",)},
+}
+
+
+def load(folder: Path, config: RunConfig = CONFIG, **options: Any) -> Windows:
+    return load_windows(read_dataset(folder), config, **options)
+
+
+def configured(**changes: Any) -> RunConfig:
+    return override(CONFIG, changes)
+
+
+@pytest.fixture(scope="module")
+def windows(tiny_dataset: Path) -> Windows:
+    return load(tiny_dataset)
+
+
+@pytest.fixture
+def data(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+
+
+def intervals(*rows: tuple[float, float, str, float]) -> Intervals:
+    return Intervals(
+        np.array([r[0] for r in rows], dtype=np.float64),
+        np.array([r[1] for r in rows], dtype=np.float64),
+        tuple(r[2] for r in rows),
+        np.array([r[3] for r in rows], dtype=np.float32),
+    )
+
+
+def test_shapes(windows: Windows) -> None:
+    assert len(windows) == 4 * 39
+    assert windows.samples.shape == (156, 128, 6)
+    assert windows.samples.dtype == np.float32
+    assert windows.observed.shape == (156, 6)
+    assert windows.observed.all()
+    assert windows.recordings == ("r0", "r1", "r2", "r3")
+    assert windows.subject == ("s0", "s0", "s1", "s1")
+    assert windows.picture_shape == (24, 40)
+    assert [c.name for c in windows.channels[2:4]] == ["door2", "shaker.x"]
+    assert [c.binary for c in windows.channels] == [True] * 3 + [False] * 3
+    assert_array_equal(windows.start_s[:39], np.arange(39.0))
+
+
+def test_switches_keep_zero_and_one_and_the_rest_is_normalised(windows: Windows) -> None:
+    assert set(np.unique(windows.samples[:, :, :3])) == {0.0, 1.0}
+    chosen = split_windows(windows, Dataset(**TINY), CONFIG.split)["pretrain"]
+    for c in range(3, 6):
+        x = windows.samples[chosen, :, c]
+        assert abs(x.mean()) < 1e-3
+        assert abs(x.std() - 1) < 1e-3
+    assert windows.channels[3].mean == windows.stats.mean[3]
+
+
+def test_a_switch_and_its_label_agree(windows: Windows) -> None:
+    for door in range(3):
+        inside = windows.labels["activity"] == door + 1
+        opened = windows.samples[:, :, door].mean(axis=1)
+        assert opened[inside].min() > 0.2
+        assert opened[windows.labels["door"] != door].max() < 0.6
+
+
+def test_labels_need_half_a_window(windows: Windows) -> None:
+    assert (windows.labels["activity"] >= 0).all()
+    nobody = windows.labels["door"] < 0
+    assert_array_equal(nobody, ~windows.in_view)
+    assert windows.counts["windows without a person in view"] == nobody.sum() > 0
+    assert windows.counts["door: unlabelled windows"] + windows.counts.get(
+        "door: mixed windows", 0
+    ) == int(nobody.sum())
+
+
+def test_frames_are_those_of_the_window(windows: Windows) -> None:
+    index = np.array([100, 3, 3])
+    frames = windows.frames(index)
+    assert frames.shape == (3, 20, 24, 40, 3)
+    assert frames.dtype == np.uint8
+    source = windows.pictures[windows.recording[100]].pictures
+    first = round(windows.start_s[100] * 10)
+    assert_array_equal(frames[0], source[first : first + 20])
+    assert_array_equal(frames[1], frames[2])
+    assert_array_equal(windows.frame_index[3], np.arange(30, 50))
+
+
+def test_fewer_frames_are_spread_over_the_window(tiny_dataset: Path) -> None:
+    four = load(tiny_dataset, configured(video={"frames": 4}))
+    assert_array_equal(four.frame_index[1], [12, 17, 22, 27])
+
+
+def test_selecting_keeps_windows_whole(windows: Windows) -> None:
+    index = np.array([150, 7])
+    part = windows.select(index)
+    assert len(part) == 2
+    assert_array_equal(part.samples, windows.samples[index])
+    assert_array_equal(part.labels["door"], windows.labels["door"][index])
+    assert_array_equal(part.frames(np.array([0])), windows.frames(np.array([150])))
+    assert len(windows.select(windows.in_view)) == windows.in_view.sum()
+
+
+def test_loading_without_video(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    blind = load(tiny_dataset, video=False)
+    assert len(blind) == 156
+    with pytest.raises(DataError, match="no pictures"):
+        blind.frames(np.array([0]))
+
+
+def test_given_statistics_are_used(tiny_dataset: Path, windows: Windows, tmp_path: Path) -> None:
+    windows.stats.save(tmp_path / "stats.json")
+    part = load(
+        tiny_dataset, names=["r3"], stats=ChannelStats.load(tmp_path / "stats.json"), video=False
+    )
+    assert_array_equal(part.samples, windows.samples[windows.recording == 3])
+    assert part.channels == windows.channels
+
+
+def test_channels_follow_the_run(tiny_dataset: Path, windows: Windows) -> None:
+    s = windows.stats
+    turned = ChannelStats(names=s.names[::-1], mean=s.mean[::-1], std=s.std[::-1])
+    flipped = load(tiny_dataset, stats=turned, video=False)
+    assert_array_equal(flipped.samples, windows.samples[:, :, ::-1])
+    assert flipped.channels == windows.channels[::-1]
+    alien = dataclasses.replace(s, names=("window", *s.names[1:]))
+    with pytest.raises(DataError, match="the run knows a channel 'window' that these recordings"):
+        load(tiny_dataset, stats=alien, video=False)
+
+
+def test_statistics_come_from_pretraining_alone(data: Path) -> None:
+    before = load(data, video=False).stats
+    path = data / "r3" / "sensors" / "shaker.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *(f"{x.split(',')[0]},9,9,9" for x in lines[1:])]) + "\n")
+    after = load(data, video=False)
+    assert after.stats == before
+    assert after.samples[after.recording == 3, :, 3:].min() > 5
+
+
+@pytest.mark.parametrize("name", ["paper-v1", "camera-ready", "authors-code"])
+def test_presets_load(tiny_dataset: Path, name: Any) -> None:
+    from detach.config import preset
+
+    config = override(preset(name), {"video": {"size_px": 32}})
+    loaded = load(tiny_dataset, config)
+    assert loaded.samples.shape[1] == (128 if name == "authors-code" else 60)
+    assert np.isfinite(loaded.samples).all()
+    assert loaded.picture_shape == (32, 32)
+
+
+def test_optical_flow_of_windows(tiny_dataset: Path) -> None:
+    config = dataclasses.replace(CONFIG, encoders=EncoderConfig(flow=True))
+    loaded = load(tiny_dataset, config)
+    moving = np.flatnonzero(loaded.labels["activity"] > 0)[:2]
+    flow = loaded.flow(moving)
+    assert flow.shape == (2, 19, 24, 40, 2)
+    assert flow.dtype == np.float16
+    assert np.abs(flow).max() > 0.2
+    assert_array_equal(loaded.select(moving).flow(np.array([1])), flow[1:])
+    again = load(tiny_dataset, config)
+    assert_array_equal(again.flow(moving), flow)
+    with pytest.raises(DataError, match=r"encoders\.flow=true"):
+        load(tiny_dataset).flow(moving)
+
+
+# labels
+
+
+def test_mean_weight_is_the_share_of_the_window() -> None:
+    track = intervals((0, 1, "a", 1), (1, 3, "b", 1), (3, 9, "a", 1))
+    weight = labelling.mean_weight(track, ("a", "b", "c"), np.array([0.0, 1.0, 2.5, 20.0]), 2.0)
+    assert_allclose(weight, [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.75, 0.25, 0.0], [0.0, 0.0, 0.0]])
+
+
+def test_probabilities_are_averaged_over_the_window() -> None:
+    track = intervals((0, 1, "a", 0.4), (0, 1, "b", 0.6), (1, 2, "a", 0.9), (1, 2, "b", 0.1))
+    weight = labelling.mean_weight(track, ("a", "b"), np.array([0.0, 1.0]), 2.0)
+    assert_allclose(weight, [[0.65, 0.35], [0.45, 0.05]], rtol=1e-6)
+    label, why = labelling.window_labels(weight)
+    assert label.tolist() == [0, -1]
+    assert why == {"unlabelled": 0, "mixed": 1}
+
+
+def test_people_at_once_count_once() -> None:
+    track = intervals((0, 0.8, "person", 1), (0, 0.8, "person", 1), (3, 4, "person", 1))
+    seen = labelling.presence(track, np.array([0.0, 2.0, 3.5]), 2.0)
+    assert seen.tolist() == [False, True, False]
+
+
+def test_rare_classes_become_other() -> None:
+    label = np.repeat([0, 1, 2, 3], [30, 25, 3, 1]).astype(np.int32)
+    names = ("walk", "sit", "kneel", "jump", "never")
+    merged = labelling.merge_rare(label, names, np.arange(59))
+    assert merged == ("walk", "sit", "other")
+    assert labelling.relabel(label, names, merged).tolist() == [0] * 30 + [1] * 25 + [2] * 4
+    few = labelling.merge_rare(label[:55], names, np.arange(40))  # sit is rare in training
+    assert few == ("walk", "other")
+    assert labelling.merge_rare(label[:30], ("walk", "sit"), np.arange(30)) == ("walk",)
+
+
+def test_only_tracks_with_probabilities_are_merged(data: Path) -> None:
+    track = LabelTrack(name="activity")
+    for i in range(4):
+        rows = [(0.0, 26.0, "idle", 0.9), (0.0, 26.0, "open left", 0.1)]
+        write_labels(data / f"r{i}", track, [*rows, (26.0, 30.0, "open middle", 0.8)])
+    loaded = load(data, video=False)
+    assert loaded.classes["activity"] == ("idle", "other")
+    assert loaded.classes["door"] == ("left door", "middle door", "right door")
+    assert loaded.counts["activity: windows of 'open middle' merged into other"] == 12
+    assert set(np.unique(loaded.labels["activity"])) == {-1, 0, 1}
+    part = load(data, names=["r3"], stats=loaded.stats, video=False)
+    assert part.classes == loaded.classes
+
+
+# splits
+
+
+def split(windows: Windows, **changes: Any) -> dict[str, Any]:
+    return dict(split_windows(windows, Dataset(**TINY), SplitConfig(**changes)))
+
+
+def test_parts_of_the_data_set(windows: Windows) -> None:
+    parts = split(windows)
+    names = {part: set(windows.recording[index].tolist()) for part, index in parts.items()}
+    assert names == {"pretrain": {0, 1}, "train": {0, 1}, "val": {2}, "test": {3}}
+    assert windows.in_view[parts["pretrain"]].all()
+    assert len(parts["train"]) == 78 > len(parts["pretrain"])
+
+
+def test_empty_windows_may_stay(tiny_dataset: Path) -> None:
+    everything = load(tiny_dataset, configured(windows={"skip_empty": False}), video=False)
+    assert len(split(everything)["pretrain"]) == 78
+
+
+def test_another_track_has_its_own_labelled_windows(windows: Windows) -> None:
+    parts = split(windows, track="door")
+    assert (windows.labels["door"][parts["train"]] >= 0).all()
+    assert len(parts["train"]) == windows.in_view[:78].sum()
+    with pytest.raises(UsageError, match="no label track 'mood'; there are activity, door"):
+        split(windows, track="mood")
+
+
+@pytest.mark.parametrize("by", ["run", "subject"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_runs_and_subjects_stay_apart(windows: Windows, by: Any, seed: int) -> None:
+    parts = split(windows, by=by, pretrain=0.5, seed=seed)
+    keys = np.asarray(windows.run if by == "run" else windows.subject)[windows.recording]
+    used = {part: set(keys[index].tolist()) for part, index in parts.items()}
+    assert used["train"] == used["pretrain"]
+    assert not used["train"] & (used["val"] | used["test"])
+    assert not used["val"] & used["test"]
+    assert len(used["test"]) == 1
+    assert len(used["val"]) == (1 if by == "run" else 0)
+    again = split(windows, by=by, pretrain=0.5, seed=seed)
+    assert all(np.array_equal(parts[p], again[p]) for p in parts)
+
+
+def test_seeds_draw_different_runs(windows: Windows) -> None:
+    tests = {tuple(split(windows, by="run", seed=seed)["test"]) for seed in range(8)}
+    assert len(tests) > 1
+
+
+def test_random_windows_warn_and_say_how_many_overlap(windows: Windows) -> None:
+    parts = split(windows, by="random-window")
+    assert abs(len(parts["train"]) - 25) <= 1
+    assert abs(len(parts["test"]) - 3) <= 1
+    joined = np.concatenate([parts[p] for p in ("pretrain", "train", "val", "test")])
+    assert len(set(joined.tolist())) == len(joined)
+    warning = [key for key in windows.counts if key.startswith("WARNING")]
+    seen = np.union1d(parts["pretrain"], parts["train"])
+    overlap = [
+        (windows.recording[seen] == windows.recording[i])
+        & (np.abs(windows.start_s[seen] - windows.start_s[i]) < 2)
+        for i in parts["test"]
+    ]
+    assert windows.counts[warning[0]] == sum(o.any() for o in overlap) > 0
+
+
+# bad input
+
+
+def spoil_text(data: Path) -> None:
+    path = data / "r1" / "sensors" / "shaker.csv"
+    lines = path.read_text().splitlines()
+    lines[499] = "16.6,0.1,offline,1"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def spoil_clock(data: Path) -> None:
+    path = data / "r1" / "sensors" / "shaker.csv"
+    lines = path.read_text().splitlines()
+    lines[499], lines[100] = lines[100], lines[499]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def spoil_video_content(data: Path) -> None:
+    (data / "r2" / "video.mp4").write_text("#EXTM3U\nfile:///etc/passwd\n")
+
+
+def spoil_video_frames(data: Path) -> None:
+    edit(data / "r2" / "recording.json", lambda raw: raw["videos"][0].update(frames=500))
+
+
+def spoil_axes(data: Path) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["sensors"][0]["kind"] = "motion"
+
+    edit(data / "r2" / "recording.json", change)
+
+
+def spoil_one_class(data: Path) -> None:
+    for name in ("r0", "r1"):
+        write_labels(data / name, LabelTrack(name="activity"), [(0.0, 40.0, "idle")])
+
+
+def spoil_no_test_labels(data: Path) -> None:
+    write_labels(data / "r3", LabelTrack(name="activity"), [])
+
+
+def spoil_parts(data: Path) -> None:
+    edit(data / "dataset.json", lambda raw: raw.update(splits={"train": ["r0"]}))
+
+
+def spoil_overlap(data: Path) -> None:
+    edit(data / "dataset.json", lambda raw: raw["splits"].update(train=["r0", "r3"]))
+
+
+def spoil_schema(data: Path) -> None:
+    edit(data / "r0" / "recording.json", lambda raw: raw.update(schema=2))
+
+
+def spoil_sensors(data: Path) -> None:
+    for i in range(4):
+        edit(data / f"r{i}" / "recording.json", lambda raw: raw.update(sensors=[]))
+
+
+def spoil_presence(data: Path) -> None:
+    for name in ("r0", "r1"):
+        write_labels(data / name, LabelTrack(name="person"), [])
+
+
+def spoil_length(data: Path) -> None:
+    for i in range(4):
+        edit(data / f"r{i}" / "recording.json", lambda raw: raw.update(duration_s=1.5))
+
+
+def spoil_half(data: Path) -> None:
+    shutil.rmtree(data / "r3")
+
+
+def spoil_file(data: Path) -> None:
+    (data / "r0" / "sensors" / "door1.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "where", "said"),
+    [
+        (spoil_text, "r1/sensors/shaker.csv:500: ", "'offline' is not a number; a missing value"),
+        (spoil_clock, "r1/sensors/shaker.csv:102: ", "the clock runs backwards, from 16.6"),
+        (spoil_video_content, "r2/video.mp4: ", "not a video file"),
+        (spoil_video_frames, "r2/video.mp4: ", "400 frames can be decoded, 500 expected"),
+        (spoil_axes, "r2: ", "sensor 'door0' has kind 'motion', but 'switch' in r0"),
+        (spoil_one_class, ": ", "one class only in train, 'idle'"),
+        (spoil_no_test_labels, ": ", "part 'test' has no window labelled in track 'activity'"),
+        (spoil_parts, "dataset.json: ", "no part 'pretrain', found train; name its recordings"),
+        (spoil_overlap, "dataset.json: ", "'r3' is both in train and in test"),
+        (spoil_schema, "r0/recording.json: ", "schema must be 1, found 2; make it again"),
+        (spoil_sensors, ": ", "no recording has a sensor"),
+        (spoil_presence, ": ", "no window is left for pretraining"),
+        (spoil_length, ": ", "no window of 2.0 s fits: the longest of 4 recordings is 1.5 s"),
+        (spoil_half, "dataset.json: ", "names 1 of 1 recordings that are not there, first 'r3'"),
+        (spoil_file, "r0/recording.json: ", "names 'sensors/door1.csv', which is not there"),
+    ],
+)
+def test_bad_input_gives_one_clear_message(
+    data: Path, spoil: Callable[[Path], None], where: str, said: str
+) -> None:
+    shutil.rmtree(data / ".cache", ignore_errors=True)
+    spoil(data)
+    with pytest.raises(DetachError) as caught:
+        split_windows(load(data), read_dataset(data), CONFIG.split)
+    assert type(caught.value) is DataError
+    assert caught.value.exit_code == 3
+    message = str(caught.value)
+    assert message.startswith(str(data))
+    assert where in message
+    assert said in message
+    assert "\n" not in message
+    assert not list(data.rglob("*.part"))
+
+
+def test_an_empty_folder_and_no_folder(tmp_path: Path) -> None:
+    write_dataset(Dataset(folder=tmp_path, name="d", classes={}, splits={}))
+    with pytest.raises(DataError, match=r"no recordings; each is a folder with a recording.json"):
+        load(tmp_path)
+    with pytest.raises(DataError, match=r"is not there: a data set folder has a dataset.json"):
+        load(tmp_path / "nothing")
+
+
+def test_an_unknown_recording_is_the_callers_mistake(tiny_dataset: Path) -> None:
+    with pytest.raises(ValueError, match="names: no recording 'r9'"):
+        load(tiny_dataset, names=["r9"])
+
+
+def test_silence_is_masked_and_counted(data: Path) -> None:
+    path = data / "r0" / "sensors" / "shaker.csv"
+    lines = path.read_text().splitlines()
+    kept = [x for x in lines[1:] if not 10 <= float(x.split(",")[0]) < 20]
+    path.write_text("\n".join([lines[0], *kept]) + "\n")
+    loaded = load(data, video=False)
+    own = loaded.recording == 0
+    masked = np.flatnonzero(~loaded.observed[own, 3])
+    assert_array_equal(masked, np.arange(9, 19))
+    assert loaded.observed[:, :3].all()
+    assert loaded.counts["channel-windows missing"] == 3 * len(masked)
+    assert (loaded.samples[9:19, :, 3:] == 0).all()
+
+
+def test_a_stretch_of_empty_cells_is_the_same_as_silence(data: Path) -> None:
+    path = data / "r0" / "sensors" / "shaker.csv"
+    lines = path.read_text().splitlines()
+    for i in range(301, 601):
+        lines[i] = lines[i].split(",")[0] + ",,,"
+    path.write_text("\n".join(lines) + "\n")
+    loaded = load(data, video=False)
+    assert_array_equal(np.flatnonzero(~loaded.observed[:39, 3]), np.arange(9, 19))
+
+
+def test_windows_in_which_no_sensor_speaks_are_dropped(data: Path) -> None:
+    tracks = [SensorTrack(name=f"door{d}", kind="switch", unit="", hz=None) for d in range(3)]
+    for track in tracks:
+        write_sensor(data / "r0", track, np.array([20.0]), np.array([0.0]))
+    path = data / "r0" / "sensors" / "shaker.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[600:]]) + "\n")
+    loaded = load(data)
+    assert loaded.counts["windows dropped: no sensor has data"] == 19
+    assert loaded.start_s[0] == 19.0
+    assert loaded.counts["windows"] == len(loaded) == 156 - 19
+    assert loaded.frame_index[0, 0] == 190
+
+
+def test_a_recording_without_one_of_the_sensors(data: Path) -> None:
+    edit(data / "r3" / "recording.json", lambda raw: raw["sensors"].pop(1))
+    loaded = load(data, video=False)
+    assert loaded.counts["sensors that a recording lacks"] == 1
+    assert_array_equal(loaded.observed[:, 1], loaded.recording != 3)
+    assert [c.name for c in loaded.channels[:3]] == ["door0", "door1", "door2"]
+
+
+def test_windows_outside_the_video_are_dropped(data: Path) -> None:
+    edit(data / "r0" / "recording.json", lambda raw: raw["videos"][0].update(start_s=4.0))
+    edit(data / "r0" / "recording.json", lambda raw: raw.update(duration_s=42.0))
+    loaded = load(data)
+    own = loaded.recording == 0
+    assert loaded.counts["windows dropped: outside the video"] == 4
+    assert_array_equal(loaded.start_s[own], np.arange(4.0, 41.0))
+    assert loaded.frame_index[0, 0] == 0
+
+
+def test_rows_of_unlisted_classes_and_absent_classes_are_counted(data: Path) -> None:
+    write_labels(
+        data / "r3", LabelTrack(name="activity"), [(0, 20, "dance"), (20, 40, "open right")]
+    )
+    for name in ("r0", "r1"):
+        rows = [(0, 20, "idle"), (20, 40, "open left")]
+        write_labels(data / name, LabelTrack(name="activity"), rows)
+    loaded = load(data, video=False)
+    assert loaded.counts["activity: label rows of unlisted classes"] == 1
+    parts = split_windows(loaded, read_dataset(data), CONFIG.split)
+    absent = loaded.counts["activity: test windows of classes absent from train"]
+    assert absent == len(parts["test"]) == 20
+
+
+def test_one_run_cannot_be_split_by_run(data: Path) -> None:
+    for name in ("r1", "r2", "r3"):
+        shutil.rmtree(data / name)
+    edit(data / "dataset.json", lambda raw: raw.update(splits={}))
+    with pytest.raises(
+        DataError, match=r"split.by=run needs at least 2 different ones, found run0"
+    ):
+        load(data, configured(split={"by": "run"}), video=False)
+
+
+def test_sensors_can_be_chosen(tiny_dataset: Path) -> None:
+    config = dataclasses.replace(CONFIG, sensors=SensorConfig(include=("switch",)))
+    assert load(tiny_dataset, config, video=False).samples.shape == (156, 128, 3)
