@@ -15,7 +15,7 @@ from detach import __version__, equations, kernels, ops, recipes
 from detach.config import VideoConfig
 from detach.data.recording import read_dataset
 from detach.data.video import decode
-from detach.errors import EXIT_OK, DetachError, MachineError
+from detach.errors import EXIT_OK, DataError, DetachError, MachineError
 from detach.simulate.machine import find_gl
 
 PACKAGES = (
@@ -104,12 +104,14 @@ def _decoder() -> Iterator[Finding]:
         yield True, "video decoder: no sample recordings to try it on"
         return
     try:
-        recording = next(read_dataset(sample).recordings())
+        recording = next(read_dataset(sample).recordings(), None)
+        if recording is None:
+            raise DataError(f"{sample} has no recordings")
         track = recording.videos[0]
         path = recording.folder / track.file
         times = np.array([time_s for time_s, _ in decode(path, track, VideoConfig())])
-    except (DetachError, StopIteration) as error:
-        yield False, f"video decoder: {error or 'the sample has no recordings'}"
+    except DetachError as error:
+        yield False, f"video decoder: {error}"
         return
     steady = len(times) > 1 and bool(np.all(np.diff(times) > 0))
     yield steady, f"video decoder: {len(times)} frames of {path.name} in the order of their times"

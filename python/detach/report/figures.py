@@ -65,7 +65,7 @@ def change_rate(
     """Share of pseudo-labels that changed in each epoch of stage 1, refinement marked (Fig. 10)."""
     figure, axes = new_figure(2.7)
     ax = axes[0, 0]
-    top = 100 * max(float(values.max()) for _, _, values in curves)
+    top = 100 * max(stop, *(float(values.max()) for _, _, values in curves))
     for i, (name, first, last) in enumerate(phases):
         if i % 2:
             ax.axvspan(first - 0.5, last + 0.5, color=GREY, alpha=0.08, lw=0)
