@@ -17,6 +17,10 @@ STEPS = 32
 MIN_SAMPLES = 40
 """Fewest samples in a window that the dilated convolutions can take."""
 
+PIECE = 16
+"""Windows whose pictures become floats at once on a CPU: small enough for the allocator to reuse
+the memory, which is five times faster than fresh pages."""
+
 
 class SensorSpatialEncoder(nn.Module):
     """Section 3.1: which sensors were active. [N, T, C] -> [N, d].
@@ -184,7 +188,9 @@ def shrink(frames: Tensor, size_px: int | None) -> Tensor:
 
     H and W are divided by a whole number; rows and columns left over are cut off.
     """
-    return _average(frames.float(), _factor(frames, size_px)).div_(255.0)
+    factor = _factor(frames, size_px)
+    pieces = frames.split(PIECE) if frames.device.type == "cpu" else (frames,)
+    return torch.cat([_average(piece.float(), factor) / 255.0 for piece in pieces])
 
 
 def _factor(frames: Tensor, size_px: int | None) -> int:
@@ -195,7 +201,7 @@ def _factor(frames: Tensor, size_px: int | None) -> int:
 def _average(pictures: Tensor, factor: int) -> Tensor:
     """Means of squares of ``factor`` pixels of [N, F, H, W, c]."""
     if factor == 1:
-        return pictures.clone()
+        return pictures
     height, width = (n // factor for n in pictures.shape[2:4])
     cut = pictures[:, :, : height * factor, : width * factor]
     rows = cut[:, :, ::factor].clone()
