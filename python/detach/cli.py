@@ -231,9 +231,7 @@ def _help() -> str:
 
 def _parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = None) -> Args:
     try:
-        return tyro.cli(
-            kind, args=argv, prog=f"detach {verb}", default=default, config=(tyro.conf.FlagConversionOff,)
-        )
+        return tyro.cli(kind, args=argv, prog=f"detach {verb}", default=default)
     except ValueError as error:
         raise _usage(str(error)) from error
 
