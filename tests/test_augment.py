@@ -21,9 +21,7 @@ def test_time_warp_keeps_ends_and_order() -> None:
 
 def test_time_warp_depends_on_the_generator_alone() -> None:
     samples = torch.randn(4, 60, 2, generator=generator(1))
-    assert torch.equal(
-        time_warp(samples, 0.2, generator(5)), time_warp(samples, 0.2, generator(5))
-    )
+    assert torch.equal(time_warp(samples, 0.2, generator(5)), time_warp(samples, 0.2, generator(5)))
 
 
 def test_colour_change_commutes_with_differences() -> None:

@@ -30,9 +30,7 @@ def test_modules_optimizers_and_facts_come_back(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "c", {"model": fresh, "optimizer": other}) == facts
     assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in model.state_dict().items())
     assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
-    for ours, theirs in zip(
-        optimizer.state.values(), other.state.values(), strict=True
-    ):
+    for ours, theirs in zip(optimizer.state.values(), other.state.values(), strict=True):
         assert all(torch.equal(v, theirs[k]) for k, v in ours.items())
     assert list(tmp_path.iterdir()) == [tmp_path / "c"]
 
@@ -64,7 +62,8 @@ def test_a_full_disk_keeps_the_old_file(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
+    owner = os if call == "fsync" else Path
+    monkeypatch.setattr(owner, call, full)
     with pytest.raises(MachineError, match=r"3 bytes could not be written: the disk is full"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"

@@ -25,8 +25,10 @@ def test_verbs_have_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    script = "import sys; from detach.cli import main; main(['--help']); print('torch' in sys.modules)"
-    done = subprocess.run(
+    script = (
+        "import sys; from detach.cli import main; main(['--help']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(  # noqa: S603 -- our own interpreter and script
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "False"

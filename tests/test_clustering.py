@@ -34,7 +34,9 @@ def test_start_finds_the_blobs() -> None:
 
 
 def test_more_clusters_than_windows_is_refused() -> None:
-    with pytest.raises(ValueError, match="clusters must be at most the number of windows, 4, got 5"):
+    with pytest.raises(
+        ValueError, match="clusters must be at most the number of windows, 4, got 5"
+    ):
         OnlineClustering.start(torch.randn(4, 3), 5, seed=0)
 
 
@@ -84,6 +86,6 @@ def test_state_goes_round() -> None:
 def test_logits_give_gradient_to_features_only() -> None:
     state = OnlineClustering.start(blobs((20, 20)), 2, seed=0)
     features = blobs((3, 3)).requires_grad_()
-    state.logits(features, 0.1).sum().backward()  # type: ignore[no-untyped-call]
+    state.logits(features, 0.1).sum().backward()
     assert features.grad is not None
     assert not state.centroids.requires_grad

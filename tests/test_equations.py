@@ -37,9 +37,7 @@ def test_the_two_readings_of_the_temporal_weight(
 def test_gated_weight_is_one_elsewhere_and_not_monotone_in_place() -> None:
     one = torch.tensor(1.0)
     at = {
-        s: (
-            eq.spatial_weight(torch.tensor(s)) * eq.temporal_weight(one, torch.tensor(s))
-        ).item()
+        s: (eq.spatial_weight(torch.tensor(s)) * eq.temporal_weight(one, torch.tensor(s))).item()
         for s in (0.0, 0.25, 0.5, 1.0)
     }
     assert at == pytest.approx({0.0: 1.0, 0.25: 1.125, 0.5: 1.0, 1.0: 0.0})
@@ -101,10 +99,10 @@ def test_weight_is_symmetric_within_and_not_across_modalities() -> None:
 
 def test_weight_has_gradient_only_when_asked() -> None:
     parts = [x.clone().requires_grad_() for x in features()]
-    eq.weighted_contrastive_loss(*parts).backward()  # type: ignore[no-untyped-call]
+    eq.weighted_contrastive_loss(*parts).backward()
     assert parts[4].grad is None
     assert parts[1].grad is not None
-    eq.weighted_contrastive_loss(*parts, detach_weight=False).backward()  # type: ignore[no-untyped-call]
+    eq.weighted_contrastive_loss(*parts, detach_weight=False).backward()
     assert parts[4].grad is not None
 
 

@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORTER = {
     "simulate": ["--minutes", "1.2"],
-    "train": "--stage1.epochs 3 --stage1.warmup-epochs 1 --stage1.joint-epochs 1".split()
-    + ["--stage2.epochs", "1", "--threads", "1"],
+    "train": [
+        *["--stage1.epochs", "3", "--stage1.warmup-epochs", "1", "--stage1.joint-epochs", "1"],
+        *["--stage2.epochs", "1", "--threads", "1"],
+    ],
 }
 
 

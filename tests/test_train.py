@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small(name: Preset = "recommended", **changes: Any) -> RunConfig:  # noqa: ANN401
+def small(name: Preset = "recommended", **changes: Any) -> RunConfig:
     config = override(preset(name), SMALL)
     return override(config, {"split": {"by": "dataset"}, **changes})
 
@@ -147,7 +147,7 @@ def test_momentum_follows_and_ramps() -> None:
     fast = next(model.video_temporal.parameters())
     assert torch.equal(slow, fast)
     with torch.no_grad():
-        fast += 1.0
+        fast.add_(1.0)
     copies.update(0)
     torch.testing.assert_close(fast - slow, torch.full_like(fast, 0.1))
     random = MomentumEncoders(model, small("authors-code"))

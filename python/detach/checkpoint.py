@@ -26,7 +26,7 @@ class Stateful(Protocol):
     def state_dict(self) -> Mapping[str, Any]:
         """Everything needed to go on."""
 
-    def load_state_dict(self, state: Any, /) -> Any:  # noqa: ANN401
+    def load_state_dict(self, state: Any, /) -> Any:
         """Takes over what `state_dict` gave."""
 
 
@@ -95,7 +95,7 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:  # noqa: ANN401
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous().clone()
     elif isinstance(value, Mapping):
@@ -110,7 +110,7 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str,
         plain[name] = {"value": value}
 
 
-def _unflatten(name: str, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _unflatten(name: str, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> Any:
     if name in tensors:
         return tensors[name]
     entry = plain[name]

@@ -1,6 +1,5 @@
 """`detach VERB`: arguments in, one function called, errors as one message. No logic."""
 
-import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -109,6 +108,7 @@ class ReportArgs:
 
 
 def doctor(argv: list[str]) -> int:
+    """Examines the machine."""
     _parse(DoctorArgs, argv, "doctor")
     from detach.doctor import examine
 
@@ -116,6 +116,7 @@ def doctor(argv: list[str]) -> int:
 
 
 def demo(argv: list[str]) -> int:
+    """Does the whole job on the sample."""
     args = _parse(DemoArgs, argv, "demo")
     from detach.demo import run_demo
 
@@ -124,6 +125,7 @@ def demo(argv: list[str]) -> int:
 
 
 def import_(argv: list[str]) -> int:
+    """Imports another format."""
     args = _parse(ImportArgs, argv, "import")
     from detach.data.sphere import import_sphere
 
@@ -143,6 +145,7 @@ def import_(argv: list[str]) -> int:
 
 
 def simulate(argv: list[str]) -> int:
+    """Simulates a home."""
     args = _parse(SimulateArgs, argv, "simulate")
     from detach.simulate.record import simulate as make
 
@@ -161,6 +164,7 @@ def simulate(argv: list[str]) -> int:
 
 
 def train(argv: list[str]) -> int:
+    """Trains runs."""
     args = _parse(TrainArgs, argv, "train", default=_train_default(argv))
     from detach.train import train_seeds
 
@@ -169,6 +173,7 @@ def train(argv: list[str]) -> int:
 
 
 def evaluate(argv: list[str]) -> int:
+    """Evaluates runs."""
     args = _parse(EvaluateArgs, argv, "evaluate")
     from detach.evaluate import evaluate as run
 
@@ -184,6 +189,7 @@ def evaluate(argv: list[str]) -> int:
 
 
 def report(argv: list[str]) -> int:
+    """Writes the page."""
     args = _parse(ReportArgs, argv, "report")
     from detach.report import report as write
 
@@ -231,6 +237,8 @@ def _help() -> str:
 
 def _parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = None) -> Args:
     try:
+        if default is None:
+            return tyro.cli(kind, args=argv, prog=f"detach {verb}")
         return tyro.cli(kind, args=argv, prog=f"detach {verb}", default=default)
     except ValueError as error:
         raise _usage(str(error)) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detach import equations
@@ -94,7 +95,8 @@ class OnlineClustering:
 
     def distances(self) -> Tensor:
         """Euclidean distance of each bank row to the centroid of its label, [N]."""
-        return (self.memory_bank - self.centroids[self.label]).norm(dim=1)
+        apart = self.memory_bank - self.centroids[self.label]
+        return apart.square().sum(dim=1).sqrt()
 
     def end_epoch(self, config: SpatialStageConfig, seed: int) -> tuple[float, int]:
         """Centroids, small clusters and confidence, once an epoch.
@@ -121,7 +123,8 @@ class OnlineClustering:
             setattr(self, name, value.clone())
 
 
-def _kmeans(rows: np.ndarray, clusters: int, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def _kmeans(rows: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.int64]:
     from sklearn.cluster import KMeans  # noqa: PLC0415  (a second of import)
 
-    return KMeans(clusters, n_init=5, random_state=seed).fit_predict(rows).astype(np.int64)
+    found = KMeans(clusters, n_init=5, random_state=seed).fit_predict(rows)
+    return np.asarray(found, dtype=np.int64)

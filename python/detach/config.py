@@ -300,14 +300,13 @@ def override(config: T, changes: Mapping[str, Any], where: str = "") -> T:
         if key not in known:
             raise ValueError(f"{where}{key} is no option; there are {', '.join(known)}")
         if dataclasses.is_dataclass(known[key]):
-            value = override(known[key], value, f"{where}{key}.")
-        elif isinstance(known[key], tuple) and isinstance(value, list):
-            value = tuple(value)
-        values[key] = value
+            values[key] = override(known[key], value, f"{where}{key}.")
+        else:
+            values[key] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
-def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Pairs ("stage2.temperature", 0.1) of a configuration, in order."""
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -317,6 +316,6 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa
             yield f"{prefix}{f.name}", value
 
 
-def _check(name: str, value: object, ok: bool, must: str) -> None:  # noqa: FBT001
+def _check(name: str, value: object, ok: bool, must: str) -> None:
     if not ok:
         raise ValueError(f"{name} must be {must}, got {value!r}")

@@ -34,7 +34,9 @@ Batch = TypeVar("Batch")
 class Course:
     """One run, stage by stage, epoch by epoch, step by step."""
 
-    def __init__(self, folder: Path, seed: int, *, resume: bool, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, seed: int, *, resume: bool, say: Callable[[str], None]
+    ) -> None:
         self.folder = folder
         self.seed = seed
         self.say = say
@@ -130,7 +132,7 @@ class Course:
             self._sums[name] = self._sums.get(name, 0.0) + number
         self._sums["steps"] = self._sums.get("steps", 0.0) + 1
 
-    def close_epoch(self, **facts: Any) -> None:  # noqa: ANN401
+    def close_epoch(self, **facts: Any) -> None:
         """Writes the epoch's line to metrics.jsonl and shows it."""
         steps = self._sums.get("steps", 1.0)
         losses = {k: v / steps for k, v in self._sums.items() if k != "steps"}
@@ -178,9 +180,7 @@ class Course:
         self.say(f"resumed at {self._stage}, epoch {self.epoch + 1}, step {self.step + 1}")
 
     def _random(self, *more: int) -> np.random.Generator:
-        return np.random.default_rng(
-            [self.seed, STAGES.index(self._stage), self.epoch, *more]
-        )
+        return np.random.default_rng([self.seed, STAGES.index(self._stage), self.epoch, *more])
 
     def _between_steps(self, share: float) -> None:
         if self._stop is not None:
@@ -233,12 +233,13 @@ class _Clock:
         self.start_stage(1)
 
     def start_stage(self, total: int) -> None:
-        self.total, self.windows, self.data_s, self.first = total, 0, 0.0, None
+        self.total, self.windows, self.data_s = total, 0, 0.0
+        self.first: int | None = None
         self.began = time.perf_counter()
 
     def start_epoch(self, epoch: int) -> None:
         if self.first is None:
-            self.first: int | None = epoch
+            self.first = epoch
             self.began = time.perf_counter()
 
     @property

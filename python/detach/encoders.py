@@ -45,6 +45,7 @@ class SensorSpatialEncoder(nn.Module):
         self.cue = nn.Linear(channels, config.width)
 
     def forward(self, samples: Tensor) -> Tensor:
+        """One feature a window."""
         steps = F.adaptive_avg_pool1d(self.convolutions(samples.transpose(1, 2)), STEPS)
         _, last = self.recurrent(self.norm(steps).transpose(1, 2))
         active = ops.activation_percentile(
@@ -79,6 +80,7 @@ class SensorTemporalEncoder(nn.Module):
         self.project = nn.Linear(2 * hidden, width or config.width)
 
     def forward(self, samples: Tensor) -> Tensor:
+        """One feature a window."""
         steps = self.norm(self.convolutions(samples.transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.recurrent(steps)
         scores = self.query(hidden) @ self.key(hidden).transpose(1, 2) * hidden.shape[2] ** -0.5
@@ -103,7 +105,7 @@ class VideoSpatialEncoder(nn.Module):
             *_conv2d(b, c, kernel=3, stride=2),
             *_conv2d(c, c, kernel=3, stride=2),
         )
-        self.trunk.to(memory_format=torch.channels_last)
+        self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scene = nn.Sequential(*_conv2d(c, c, kernel=3, stride=1))
         self.thing = nn.Sequential(*_conv2d(c, c, kernel=3, stride=1))
         self.map = nn.Conv2d(c, 1, 1)
@@ -115,6 +117,7 @@ class VideoSpatialEncoder(nn.Module):
         return self.map(trunk).sigmoid()  # type: ignore[no-any-return]
 
     def forward(self, frames: Tensor) -> Tensor:
+        """One feature a window."""
         count = frames.shape[1]
         if self.average == "pixels":
             trunk = self.trunk(frames.mean(dim=1).permute(0, 3, 1, 2))
@@ -143,6 +146,7 @@ class VideoTemporalEncoder(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, motion: Tensor) -> Tensor:
+        """One feature a window."""
         steps = self.convolutions(motion.permute(0, 4, 1, 2, 3)).mean(dim=(3, 4))  # [N, c, F-1]
         change = steps.diff(dim=2)
         pooled = change.mean(dim=2)
@@ -161,6 +165,7 @@ class GlobalVideoEncoder(nn.Module):
         self.project = nn.Linear(c, width)
 
     def forward(self, frames: Tensor) -> Tensor:
+        """One feature a window."""
         steps = self.convolutions(frames.permute(0, 4, 1, 2, 3))
         return self.project(steps.mean(dim=(2, 3, 4)))  # type: ignore[no-any-return]
 
@@ -224,9 +229,7 @@ def _dilated(inputs: int, outputs: int, *, kernel: int) -> list[nn.Module]:
 
 
 def _same(inputs: int, outputs: int, *, kernel: int, dilation: int) -> list[nn.Module]:
-    convolution = nn.Conv1d(
-        inputs, outputs, kernel, padding="same", dilation=dilation, bias=False
-    )
+    convolution = nn.Conv1d(inputs, outputs, kernel, padding="same", dilation=dilation, bias=False)
     return [convolution, nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
@@ -244,4 +247,6 @@ def _conv3d_stack(inputs: int, widths: tuple[int, int, int]) -> nn.Sequential:
             nn.ReLU(),
         ]
         inputs = outputs
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last_3d)
+    stack = nn.Sequential(*layers)
+    stack.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return stack

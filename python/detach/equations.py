@@ -14,7 +14,10 @@ Gate = Literal["spatial", "none"]
 
 
 def activation_percentile(
-    x: Tensor, q: float = 0.99, dim: int = -1, absolute: bool = False  # noqa: FBT001, FBT002
+    x: Tensor,
+    q: float = 0.99,
+    dim: int = -1,
+    absolute: bool = False,
 ) -> Tensor:
     """Section 3.1: how strongly each channel was active; the q-quantile over ``dim``.
 
@@ -27,14 +30,20 @@ def activation_percentile(
     weight = rank - low
     ordered = x.movedim(dim, -1).sort(dim=-1).values  # NaN sorts last
     below, above = ordered[..., low], ordered[..., min(low + 1, length - 1)]
-    between = torch.where(below == above, below, below + weight * (above - below))
+    between = torch.where(
+        below.isfinite() & above.isfinite(),
+        below + weight * (above - below),
+        torch.where(below == above, below, (1.0 - weight) * below + weight * above),
+    )
     result = between if weight > 0 else below
     return torch.where(x.isnan().any(dim=dim), torch.full_like(result, torch.nan), result)
 
 
 def confident(distance: Tensor, label: Tensor, q: float = 0.75) -> Tensor:
-    """Section 3.1: True [N] where the ``distance`` [N] to the own centroid is in the cluster's
-    lower share ``q``; at q = 1 every window is confident."""
+    """Section 3.1: whether each window is confident, [N]; at q = 1 all are.
+
+    True where the ``distance`` [N] to the own centroid is in the cluster's lower share ``q``.
+    """
     marked = torch.zeros_like(label, dtype=torch.bool)
     for cluster in label.unique():
         own = label == cluster

@@ -95,6 +95,7 @@ class Supervised(nn.Module):
         self.head = nn.Linear(2 * config.width, classes)
 
     def forward(self, samples: Tensor) -> Tensor:
+        """Logits [N, L]."""
         return self.head(self.sensor(samples).relu())  # type: ignore[no-any-return]
 
 
@@ -288,7 +289,7 @@ def _whole(spatial: NDArray[np.float32], temporal: NDArray[np.float32]) -> NDArr
     return joined.numpy()
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     """Tuples as lists, for YAML."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}

@@ -54,7 +54,7 @@ class Stepper:
     def step(self, loss: Tensor) -> None:
         """Goes one step down."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()

@@ -53,7 +53,7 @@ def read(path: Path, name: str | None = None) -> RunConfig:
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
-    base = name or changes.get("preset", "recommended")
+    base: Any = name or changes.get("preset", "recommended")
     try:
         return override(preset(base), {**changes, "preset": base})
     except ValueError as error:
@@ -89,13 +89,13 @@ def _leaves(
         else:
             line = key_node.start_mark.line + 1
             try:
-                value = yaml.SafeLoader("").construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+                value = yaml.SafeLoader("").construct_object(value_node, deep=True)
             except yaml.YAMLError as error:
                 raise UsageError(f"{path}:{line}: {'.'.join(keys)} is no plain value") from error
             yield keys, value, line
 
 
-def _field(path: Path, line: int, keys: tuple[str, ...]) -> Any:  # noqa: ANN401
+def _field(path: Path, line: int, keys: tuple[str, ...]) -> Any:
     """Type of the option ``keys``."""
     kind: Any = RunConfig
     for depth, key in enumerate(keys):
@@ -119,7 +119,7 @@ def _check(path: Path, line: int, keys: tuple[str, ...], value: object) -> None:
         raise UsageError(f"{path}:{line}: {name} must be {shown}, got {value!r}")
 
 
-def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401
+def _fits(value: object, kind: Any) -> bool:
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
         return value in typing.get_args(kind)

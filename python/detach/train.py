@@ -61,9 +61,7 @@ def load_material(data: Path, config: RunConfig, say: Say) -> Material:
         raise DataError(
             f"{data}: there is no label track {track!r}; it has {', '.join(dataset.classes)}"
         )
-    windows = load_windows(
-        dataset, config, progress=say, video=config.method != "supervised"
-    )
+    windows = load_windows(dataset, config, progress=say, video=config.method != "supervised")
     parts = split_windows(windows, dataset, config.split)
     say(", ".join(f"{name} {len(index)}" for name, index in parts.items()) + " windows")
     return Material(dataset, windows, parts, track)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detach import equations, signs
 from detach.augment import colour_change, recolour
+from detach.checkpoint import Stateful
 from detach.clustering import OnlineClustering
 from detach.config import RunConfig
 from detach.course import Course
@@ -37,7 +38,7 @@ def train_spatial(
     stepper = Stepper([p for m in trained for p in m.parameters()], stage, steps, config, device)
     work = _Work(model, clustering, course, config)
     total = stage.epochs if stage.refine else min(work.refine_from, stage.epochs)
-    parts = {"model": model, "stepper": stepper, "clustering": clustering}
+    parts: dict[str, Stateful] = {"model": model, "stepper": stepper, "clustering": clustering}
     for _ in course.epochs("stage1", total, parts):
         model.train()
         if work.video_frozen:
@@ -125,7 +126,8 @@ class _Work:
         if self.video_said is not None:
             device = self.model.centroids.device
             return self.video_said[0][rows].to(device), self.video_said[1][rows].to(device)
-        assert seen is not None  # a video encoder that is not frozen has just looked
+        if seen is None:
+            raise ValueError("a video encoder that is not frozen must have looked at this batch")
         certainty, guess = seen.detach().float().softmax(dim=1).max(dim=1)
         return guess, certainty
 
@@ -182,8 +184,8 @@ class Pictures:
 
 
 def _mean_picture(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    mean = frames.mean(axis=1, keepdims=True, dtype=np.float32)
-    return np.rint(mean).astype(np.uint8)
+    mean: NDArray[np.float32] = frames.mean(axis=1, keepdims=True, dtype=np.float32)
+    return np.asarray(np.rint(mean), dtype=np.uint8)
 
 
 def _look(model: Detach, frames: Tensor, course: Course, config: RunConfig) -> Tensor:

@@ -6,6 +6,7 @@ weighted contrastive loss, whose weights see momentum copies. N windows, d featu
 
 import copy
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from detach import equations, signs
 from detach.augment import colour_change, recolour, time_warp
+from detach.checkpoint import Stateful
 from detach.config import RunConfig, TemporalStageConfig
 from detach.course import Course
 from detach.data.windows import Windows
@@ -40,7 +42,11 @@ def train_temporal(
         signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
     ):
         course.warn(sign, text)
-    parts = {"model": model, "stepper": stepper, "momentum": momentum.encoders}
+    parts: dict[str, Stateful] = {
+        "model": model,
+        "stepper": stepper,
+        "momentum": momentum.encoders,
+    }
     for epoch in course.epochs("stage2", stage.epochs, parts):
         trained.train()
         for rows, (samples, frames, flow) in course.steps(
@@ -83,11 +89,22 @@ def _loss(
         model.sensor_temporal(samples).float(),
         video_momentum.float(),
         sensor_momentum.float(),
-        **loss_options(config.stage2, config.method == "infonce"),
+        **loss_options(config.stage2, plain=config.method == "infonce"),
     )
 
 
-def loss_options(stage: TemporalStageConfig, plain: bool) -> dict[str, object]:  # noqa: FBT001
+class LossOptions(TypedDict):
+    """Keyword arguments of `equations.weighted_contrastive_loss`."""
+
+    temperature: float
+    lambda_hard: float
+    gate: Literal["spatial", "none"]
+    power: int
+    temporal: Literal["intra", "cross", "none"]
+    transpose: bool
+
+
+def loss_options(stage: TemporalStageConfig, *, plain: bool) -> LossOptions:
     """Arguments of the loss; ``plain`` makes it InfoNCE."""
     return {
         "temperature": stage.temperature,
@@ -101,7 +118,12 @@ def loss_options(stage: TemporalStageConfig, plain: bool) -> dict[str, object]: 
 
 def freeze_spatial(model: Detach) -> None:
     """No gradient and no running statistics move in what stage 1 has trained."""
-    for part in (model.sensor_spatial, model.video_spatial, model.sensor_places, model.video_places):
+    for part in (
+        model.sensor_spatial,
+        model.video_spatial,
+        model.sensor_places,
+        model.video_places,
+    ):
         part.eval().requires_grad_(False)
 
 
@@ -158,21 +180,19 @@ class MomentumEncoders:
             m = min(m, (1 + step) / (10 + step))
         for slow, fast in zip(self.encoders.parameters(), self._online.parameters(), strict=True):
             slow.lerp_(fast, 1.0 - m)
-        for slow, fast in zip(self.encoders.buffers(), self._online.buffers(), strict=True):
-            slow.copy_(fast)
+        for old, new in zip(self.encoders.buffers(), self._online.buffers(), strict=True):
+            old.copy_(new)
 
 
 def _fresh(online: nn.ModuleList, config: RunConfig) -> nn.ModuleList:
     """Encoders of the same shape with other random weights, as the authors' code starts from."""
-    sensor = online[1]
-    assert isinstance(sensor, SensorTemporalEncoder)  # the order MomentumEncoders keeps
-    channels = sensor.convolutions[0].in_channels
+    channels = next(online[1].parameters()).shape[1]  # of the first convolution
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         return nn.ModuleList(
             [
                 VideoTemporalEncoder(config.encoders),
-                SensorTemporalEncoder(channels, config.encoders),  # type: ignore[arg-type]
+                SensorTemporalEncoder(channels, config.encoders),
             ]
         )
 

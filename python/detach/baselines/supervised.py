@@ -1,4 +1,4 @@
-"""The reference every adopter asks for: the same sensor encoder, trained on the labels there are."""
+"""The reference every adopter asks for: the same sensor encoder, trained on what labels exist."""
 
 import copy
 
@@ -48,10 +48,10 @@ def train_supervised(
             settings.batch_size,
             lambda i: torch.from_numpy(windows.samples[index[i]]).to(device),
         ):
-            if config.augment.time_warp:
-                samples = time_warp(samples, config.augment.time_warp, course.generator())
+            sigma = config.augment.time_warp
+            seen = time_warp(samples, sigma, course.generator()) if sigma else samples
             with stepper.autocast():
-                loss = F.cross_entropy(model(samples), target[torch.from_numpy(chosen)])
+                loss = F.cross_entropy(model(seen), target[torch.from_numpy(chosen)])
             stepper.step(loss)
             course.add(classes=loss)
         score = _score(model, windows, held, labels)

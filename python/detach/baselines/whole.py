@@ -3,12 +3,14 @@
 What IMU2CLIP and its kin do once the text branch is gone, with encoders of the size of ours.
 """
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from detach import equations
 from detach.augment import colour_change, recolour, time_warp
+from detach.checkpoint import Stateful
 from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
@@ -18,7 +20,11 @@ from detach.optimizers import Stepper
 
 
 def train_global(
-    model: Global, windows: Windows, index: NDArray, course: Course, config: RunConfig  # type: ignore[type-arg]
+    model: Global,
+    windows: Windows,
+    index: NDArray[np.int64],
+    course: Course,
+    config: RunConfig,
 ) -> None:
     """Trains on the windows ``index`` for the epochs both stages of the method have together."""
     stage = config.stage2
@@ -26,7 +32,7 @@ def train_global(
     device = next(model.parameters()).device
     steps = total * -(-len(index) // stage.batch_size)
     stepper = Stepper(model.parameters(), stage, steps, config, device)
-    parts = {"model": model, "stepper": stepper}
+    parts: dict[str, Stateful] = {"model": model, "stepper": stepper}
     model.train()
     for _ in course.epochs("global", total, parts):
         for _, (samples, frames, _flow) in course.steps(
@@ -59,6 +65,4 @@ def _loss(
     z_video = equations.video_embedding(*model.video(video).float().chunk(2, dim=1))
     z_sensor = equations.sensor_embedding(*model.sensor(samples).float().chunk(2, dim=1))
     equal = 1.0 - torch.eye(len(samples), device=samples.device)
-    return equations.contrast_loss(
-        z_video, z_sensor, equal, temperature=config.stage2.temperature
-    )
+    return equations.contrast_loss(z_video, z_sensor, equal, temperature=config.stage2.temperature)
