@@ -230,3 +230,15 @@ def test_divergence_is_said(material: Material, tmp_path: Path) -> None:
     config = small(stage1={"learning_rate": 1e30})
     with pytest.raises(DivergedError, match=r"stage1.*Lower stage1.learning_rate"):
         train(material, tmp_path / "run", config, say=quiet)
+
+
+def test_stage1_of_another_run_is_the_same_stage1(material: Material, tmp_path: Path) -> None:
+    train(material, tmp_path / "a", small(), say=quiet)
+    plain = small(method="infonce")
+    train(material, tmp_path / "b", plain, say=quiet)
+    train(material, tmp_path / "c", plain, stage1_from=tmp_path / "a", say=quiet)
+    b, c = weights(tmp_path / "b"), weights(tmp_path / "c")
+    assert all(torch.equal(b[k], c[k]) for k in b)
+    other = replace(plain, seed=4)
+    with pytest.raises(UsageError, match="cannot be taken from a run with other seed"):
+        train(material, tmp_path / "d", other, stage1_from=tmp_path / "a", say=quiet)

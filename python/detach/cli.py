@@ -84,6 +84,8 @@ class TrainArgs:
     """Train so many seeds, seed0 and up, one after the other."""
     resume: bool = False
     """Go on where an interrupted run stopped."""
+    stage1_from: Path | None = None
+    """A finished run with the same stage 1 and seed: train only stage 2, for comparisons."""
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 
 
@@ -168,7 +170,15 @@ def train(argv: list[str]) -> int:
     args = _parse(TrainArgs, argv, "train", default=_train_default(argv))
     from detach.train import train_seeds
 
-    train_seeds(args.data, args.out, args.run, args.seeds, resume=args.resume, say=_say)
+    train_seeds(
+        args.data,
+        args.out,
+        args.run,
+        args.seeds,
+        resume=args.resume,
+        stage1_from=args.stage1_from,
+        say=_say,
+    )
     return EXIT_OK
 
 

@@ -30,6 +30,7 @@ from detach.model import (
     Global,
     build,
     load_config,
+    load_run,
     save_config,
     save_run,
 )
@@ -68,9 +69,17 @@ def load_material(data: Path, config: RunConfig, say: Say) -> Material:
 
 
 def train(
-    material: Material, out: Path, config: RunConfig, *, resume: bool = False, say: Say = print
+    material: Material,
+    out: Path,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    stage1_from: Path | None = None,
+    say: Say = print,
 ) -> Path:
     """Trains one method with one seed into the run folder ``out``.
+
+    With ``stage1_from``, a finished run whose stage 1 would be the same, only stage 2 is trained.
 
     Raises:
         DataError: Too few windows, or nothing to resume.
@@ -101,7 +110,10 @@ def train(
     save_config(out, config, about)
     (out / ENV_FILE).write_text(json.dumps(_environment(device), indent=1) + "\n", encoding="utf-8")
     if isinstance(model, Detach):
-        if not course.done("stage1"):
+        if stage1_from is not None:
+            _take_spatial(model, config, stage1_from)
+            about["stage1_from"] = stage1_from.name
+        elif not course.done("stage1"):
             train_spatial(model, windows, index, course, config)
         train_temporal(model, windows, index, course, config)
     elif isinstance(model, Global):
@@ -111,6 +123,18 @@ def train(
         train_supervised(model, windows, material.parts, labels, course, config)
     save_run(out, config, model, windows.stats, about)
     return out
+
+
+def _take_spatial(model: Detach, config: RunConfig, folder: Path) -> None:
+    """Copies what stage 1 trained from a run whose stage 1 had the same options and seed."""
+    run = load_run(folder)
+    shared = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
+    unlike = [name for name in shared if getattr(run.config, name) != getattr(config, name)]
+    if unlike or not isinstance(run.model, Detach):
+        what = f"other {', '.join(unlike)}" if unlike else f"method {run.config.method}"
+        raise UsageError(f"{folder}: stage 1 cannot be taken from a run with {what}")
+    spatial = {k: v for k, v in run.model.state_dict().items() if "_temporal." not in k}
+    model.load_state_dict(spatial, strict=False)
 
 
 def pick_device(name: str) -> torch.device:
@@ -169,7 +193,14 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 
 def train_seeds(
-    data: Path, out: Path, config: RunConfig, seeds: int, *, resume: bool, say: Say
+    data: Path,
+    out: Path,
+    config: RunConfig,
+    seeds: int,
+    *,
+    resume: bool,
+    stage1_from: Path | None = None,
+    say: Say,
 ) -> list[Path]:
     """Trains one seed into ``out``, or several into out/seed0, out/seed1 and so on.
 
@@ -190,6 +221,7 @@ def train_seeds(
             say(f"{folder} is finished already")
             continue
         begun = resume and (folder / CONFIG_FILE).exists()
-        train(material, folder, one, resume=begun, say=say)
+        source = stage1_from and (stage1_from if seeds == 1 else stage1_from / folder.name)
+        train(material, folder, one, resume=begun, stage1_from=source, say=say)
         say(f"{folder} is finished")
     return folders
