@@ -1,5 +1,6 @@
 """A tiny data set for all tests: drawn, simulated in no way, learnable within seconds."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_dataset(dataset)
     return folder
+
+
+@pytest.fixture
+def data(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    return tmp_path / "data"
 
 
 def make_recording(

@@ -1,8 +1,7 @@
-"""Cutting, labelling and splitting, and every bad input ends in one clear message."""
+"""Cutting, labelling, and what is missing: masked, dropped and counted."""
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from detach.config import EncoderConfig, RunConfig, SensorConfig, SplitConfig, override
+from detach.config import EncoderConfig, RunConfig, SensorConfig, override
 from detach.data import labels as labelling
 from detach.data.recording import (
     Dataset,
@@ -19,13 +18,12 @@ from detach.data.recording import (
     LabelTrack,
     SensorTrack,
     read_dataset,
-    write_dataset,
     write_labels,
     write_sensor,
 )
 from detach.data.sensors import ChannelStats
 from detach.data.windows import Windows, load_windows, split_windows
-from detach.errors import DataError, DetachError, UsageError
+from detach.errors import DataError
 
 CONFIG = override(RunConfig(), {"video": {"size_px": 32}})
 ACTIVITIES = ("idle", "open left", "open middle", "open right")
@@ -48,13 +46,6 @@ def configured(**changes: Any) -> RunConfig:
 @pytest.fixture(scope="module")
 def windows(tiny_dataset: Path) -> Windows:
     return load(tiny_dataset)
-
-
-@pytest.fixture
-def data(tiny_dataset: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
-    shutil.copytree(tiny_dataset, tmp_path / "data")
-    return tmp_path / "data"
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -254,196 +245,6 @@ def test_only_tracks_with_probabilities_are_merged(data: Path) -> None:
     assert part.classes == loaded.classes
 
 
-# splits
-
-
-def split(windows: Windows, **changes: Any) -> dict[str, Any]:
-    return dict(split_windows(windows, Dataset(**TINY), SplitConfig(**changes)))
-
-
-def test_parts_of_the_data_set(windows: Windows) -> None:
-    parts = split(windows)
-    names = {part: set(windows.recording[index].tolist()) for part, index in parts.items()}
-    assert names == {"pretrain": {0, 1}, "train": {0, 1}, "val": {2}, "test": {3}}
-    assert windows.in_view[parts["pretrain"]].all()
-    assert len(parts["train"]) == 78 > len(parts["pretrain"])
-
-
-def test_empty_windows_may_stay(tiny_dataset: Path) -> None:
-    everything = load(tiny_dataset, configured(windows={"skip_empty": False}), video=False)
-    assert len(split(everything)["pretrain"]) == 78
-
-
-def test_another_track_has_its_own_labelled_windows(windows: Windows) -> None:
-    parts = split(windows, track="door")
-    assert (windows.labels["door"][parts["train"]] >= 0).all()
-    assert len(parts["train"]) == windows.in_view[:78].sum()
-    with pytest.raises(UsageError, match="no label track 'mood'; there are activity, door"):
-        split(windows, track="mood")
-
-
-@pytest.mark.parametrize("by", ["run", "subject"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_runs_and_subjects_stay_apart(windows: Windows, by: Any, seed: int) -> None:
-    parts = split(windows, by=by, pretrain=0.5, seed=seed)
-    keys = np.asarray(windows.run if by == "run" else windows.subject)[windows.recording]
-    used = {part: set(keys[index].tolist()) for part, index in parts.items()}
-    assert used["train"] == used["pretrain"]
-    assert not used["train"] & (used["val"] | used["test"])
-    assert not used["val"] & used["test"]
-    assert len(used["test"]) == 1
-    assert len(used["val"]) == (1 if by == "run" else 0)
-    again = split(windows, by=by, pretrain=0.5, seed=seed)
-    assert all(np.array_equal(parts[p], again[p]) for p in parts)
-
-
-def test_seeds_draw_different_runs(windows: Windows) -> None:
-    tests = {tuple(split(windows, by="run", seed=seed)["test"]) for seed in range(8)}
-    assert len(tests) > 1
-
-
-def test_random_windows_warn_and_say_how_many_overlap(windows: Windows) -> None:
-    parts = split(windows, by="random-window")
-    assert abs(len(parts["train"]) - 25) <= 1
-    assert abs(len(parts["test"]) - 3) <= 1
-    joined = np.concatenate([parts[p] for p in ("pretrain", "train", "val", "test")])
-    assert len(set(joined.tolist())) == len(joined)
-    warning = [key for key in windows.counts if key.startswith("WARNING")]
-    seen = np.union1d(parts["pretrain"], parts["train"])
-    overlap = [
-        (windows.recording[seen] == windows.recording[i])
-        & (np.abs(windows.start_s[seen] - windows.start_s[i]) < 2)
-        for i in parts["test"]
-    ]
-    assert windows.counts[warning[0]] == sum(o.any() for o in overlap) > 0
-
-
-# bad input
-
-
-def spoil_text(data: Path) -> None:
-    path = data / "r1" / "sensors" / "shaker.csv"
-    lines = path.read_text().splitlines()
-    lines[499] = "16.6,0.1,offline,1"
-    path.write_text("\n".join(lines) + "\n")
-
-
-def spoil_clock(data: Path) -> None:
-    path = data / "r1" / "sensors" / "shaker.csv"
-    lines = path.read_text().splitlines()
-    lines[499], lines[100] = lines[100], lines[499]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def spoil_video_content(data: Path) -> None:
-    (data / "r2" / "video.mp4").write_text("#EXTM3U\nfile:///etc/passwd\n")
-
-
-def spoil_video_frames(data: Path) -> None:
-    edit(data / "r2" / "recording.json", lambda raw: raw["videos"][0].update(frames=500))
-
-
-def spoil_axes(data: Path) -> None:
-    def change(raw: dict[str, Any]) -> None:
-        raw["sensors"][0]["kind"] = "motion"
-
-    edit(data / "r2" / "recording.json", change)
-
-
-def spoil_one_class(data: Path) -> None:
-    for name in ("r0", "r1"):
-        write_labels(data / name, LabelTrack(name="activity"), [(0.0, 40.0, "idle")])
-
-
-def spoil_no_test_labels(data: Path) -> None:
-    write_labels(data / "r3", LabelTrack(name="activity"), [])
-
-
-def spoil_parts(data: Path) -> None:
-    edit(data / "dataset.json", lambda raw: raw.update(splits={"train": ["r0"]}))
-
-
-def spoil_overlap(data: Path) -> None:
-    edit(data / "dataset.json", lambda raw: raw["splits"].update(train=["r0", "r3"]))
-
-
-def spoil_schema(data: Path) -> None:
-    edit(data / "r0" / "recording.json", lambda raw: raw.update(schema=2))
-
-
-def spoil_sensors(data: Path) -> None:
-    for i in range(4):
-        edit(data / f"r{i}" / "recording.json", lambda raw: raw.update(sensors=[]))
-
-
-def spoil_presence(data: Path) -> None:
-    for name in ("r0", "r1"):
-        write_labels(data / name, LabelTrack(name="person"), [])
-
-
-def spoil_length(data: Path) -> None:
-    for i in range(4):
-        edit(data / f"r{i}" / "recording.json", lambda raw: raw.update(duration_s=1.5))
-
-
-def spoil_half(data: Path) -> None:
-    shutil.rmtree(data / "r3")
-
-
-def spoil_file(data: Path) -> None:
-    (data / "r0" / "sensors" / "door1.csv").unlink()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "where", "said"),
-    [
-        (spoil_text, "r1/sensors/shaker.csv:500: ", "'offline' is not a number; a missing value"),
-        (spoil_clock, "r1/sensors/shaker.csv:102: ", "the clock runs backwards, from 16.6"),
-        (spoil_video_content, "r2/video.mp4: ", "not a video file"),
-        (spoil_video_frames, "r2/video.mp4: ", "400 frames can be decoded, 500 expected"),
-        (spoil_axes, "r2: ", "sensor 'door0' has kind 'motion', but 'switch' in r0"),
-        (spoil_one_class, ": ", "one class only in train, 'idle'"),
-        (spoil_no_test_labels, ": ", "part 'test' has no window labelled in track 'activity'"),
-        (spoil_parts, "dataset.json: ", "no part 'pretrain', found train; name its recordings"),
-        (spoil_overlap, "dataset.json: ", "'r3' is both in train and in test"),
-        (spoil_schema, "r0/recording.json: ", "schema must be 1, found 2; make it again"),
-        (spoil_sensors, ": ", "no recording has a sensor"),
-        (spoil_presence, ": ", "no window is left for pretraining"),
-        (spoil_length, ": ", "no window of 2.0 s fits: the longest of 4 recordings is 1.5 s"),
-        (spoil_half, "dataset.json: ", "names 1 of 1 recordings that are not there, first 'r3'"),
-        (spoil_file, "r0/recording.json: ", "names 'sensors/door1.csv', which is not there"),
-    ],
-)
-def test_bad_input_gives_one_clear_message(
-    data: Path, spoil: Callable[[Path], None], where: str, said: str
-) -> None:
-    shutil.rmtree(data / ".cache", ignore_errors=True)
-    spoil(data)
-    with pytest.raises(DetachError) as caught:
-        split_windows(load(data), read_dataset(data), CONFIG.split)
-    assert type(caught.value) is DataError
-    assert caught.value.exit_code == 3
-    message = str(caught.value)
-    assert message.startswith(str(data))
-    assert where in message
-    assert said in message
-    assert "\n" not in message
-    assert not list(data.rglob("*.part"))
-
-
-def test_an_empty_folder_and_no_folder(tmp_path: Path) -> None:
-    write_dataset(Dataset(folder=tmp_path, name="d", classes={}, splits={}))
-    with pytest.raises(DataError, match=r"no recordings; each is a folder with a recording.json"):
-        load(tmp_path)
-    with pytest.raises(DataError, match=r"is not there: a data set folder has a dataset.json"):
-        load(tmp_path / "nothing")
-
-
-def test_an_unknown_recording_is_the_callers_mistake(tiny_dataset: Path) -> None:
-    with pytest.raises(ValueError, match="names: no recording 'r9'"):
-        load(tiny_dataset, names=["r9"])
-
-
 def test_silence_is_masked_and_counted(data: Path) -> None:
     path = data / "r0" / "sensors" / "shaker.csv"
     lines = path.read_text().splitlines()
@@ -514,16 +315,19 @@ def test_rows_of_unlisted_classes_and_absent_classes_are_counted(data: Path) -> 
     assert absent == len(parts["test"]) == 20
 
 
-def test_one_run_cannot_be_split_by_run(data: Path) -> None:
-    for name in ("r1", "r2", "r3"):
-        shutil.rmtree(data / name)
-    edit(data / "dataset.json", lambda raw: raw.update(splits={}))
-    with pytest.raises(
-        DataError, match=r"split.by=run needs at least 2 different ones, found run0"
-    ):
-        load(data, configured(split={"by": "run"}), video=False)
-
-
 def test_sensors_can_be_chosen(tiny_dataset: Path) -> None:
     config = dataclasses.replace(CONFIG, sensors=SensorConfig(include=("switch",)))
     assert load(tiny_dataset, config, video=False).samples.shape == (156, 128, 3)
+
+
+def test_the_control_shows_other_windows_pictures(windows: Windows) -> None:
+    index = np.flatnonzero(windows.in_view)
+    wrong = windows.with_wrong_pictures(index, seed=0)
+    shown = wrong.pictures_of
+    assert shown is not None
+    assert_array_equal(np.sort(shown), np.arange(len(windows)))
+    assert (shown[index] != index).mean() > 0.9
+    assert_array_equal(wrong.frames(index), windows.frames(shown[index]))
+    assert_array_equal(wrong.samples, windows.samples)
+    with pytest.raises(ValueError, match="cannot be selected from"):
+        wrong.select(index)

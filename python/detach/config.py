@@ -198,6 +198,8 @@ class AugmentConfig:
     """Sigma of the smooth time-warp of sensor samples, from the second epoch on; 0: off."""
     colour_jitter: float = 0.4
     """Brightness, contrast, saturation, the same for all frames of a clip; 0: off."""
+    wrong_pictures: bool = False
+    """The control that must fail: windows are trained with one another's pictures."""
 
     def __post_init__(self) -> None:
         _check("time_warp", self.time_warp, 0 <= self.time_warp < 1, "in [0, 1)")

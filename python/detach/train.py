@@ -89,6 +89,8 @@ def train(
     """
     _check_folder(out, config, resume=resume)
     windows, index = material.windows, material.parts["pretrain"]
+    if config.augment.wrong_pictures:
+        windows = windows.with_wrong_pictures(index, config.seed)
     clusters = config.stage1.clusters or _places(material)
     classes = material.windows.classes.get(material.track, ())
     if len(index) < max(2 * clusters, 2):

@@ -64,6 +64,8 @@ class Windows:
     """Rows of ``flows`` for each window [N, F - 1]."""
     flows: tuple[NDArray[np.int8], ...] = ()
     """Of each recording [P, H, W, 2]."""
+    pictures_of: NDArray[np.intp] | None = None
+    """Window whose pictures each window shows [N]; None is its own. See `with_wrong_pictures`."""
 
     def __len__(self) -> int:
         return len(self.start_s)
@@ -84,7 +86,8 @@ class Windows:
         if not self.pictures:
             raise DataError("these windows have no pictures: no video, or loaded with video=False")
         maps = [frames.pictures for frames in self.pictures]
-        return _gather(maps, self.recording[index], self.frame_index[index])
+        shown = index if self.pictures_of is None else self.pictures_of[index]
+        return _gather(maps, self.recording[shown], self.frame_index[shown])
 
     def flow(self, index: Index) -> NDArray[np.float16]:
         """Optical flow [n, F - 1, H, W, 2] between the frames of the windows ``index``, in pixels.
@@ -94,11 +97,24 @@ class Windows:
         """
         if self.flow_index is None:
             raise DataError("these windows have no optical flow: load them with encoders.flow=true")
-        steps = _gather(self.flows, self.recording[index], self.flow_index[index])
+        shown = index if self.pictures_of is None else self.pictures_of[index]
+        steps = _gather(self.flows, self.recording[shown], self.flow_index[shown])
         return steps.astype(np.float16) * np.float16(FLOW_STEP_PX)
 
+    def with_wrong_pictures(self, index: Index, seed: int) -> "Windows":
+        """The control that must fail: the windows ``index`` show one another's pictures."""
+        shown = np.arange(len(self))
+        shown[index] = np.random.default_rng(seed).permutation(index)
+        return dataclasses.replace(self, pictures_of=shown)
+
     def select(self, index: Index | NDArray[np.bool_]) -> "Windows":
-        """The windows ``index`` (integers or booleans) alone; recordings keep their numbers."""
+        """The windows ``index`` (integers or booleans) alone; recordings keep their numbers.
+
+        Raises:
+            ValueError: These are the windows of the control.
+        """
+        if self.pictures_of is not None:
+            raise ValueError("windows with wrong pictures cannot be selected from; select first")
         chosen = np.arange(len(self))[index]
         return dataclasses.replace(
             self,
