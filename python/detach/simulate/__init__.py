@@ -1,0 +1,1 @@
+"""A simulated home: a furnished room in MuJoCo, a person, a camera, and imperfect sensors."""
