@@ -96,6 +96,10 @@ class EncoderConfig:
     """The same for the sensor networks, which cost little."""
     percentile_q: float = 0.99
     percentile_absolute: bool = True
+    centre_motion: bool = False
+    """The sensor temporal encoder sees each channel less its mean over the window, as the video's
+    sees frame differences: what a sensor's bias and tilt say about the place is left to the other.
+    """
     average: Literal["pixels", "features"] = "pixels"
     """What the video spatial encoder averages over the frames of a window."""
     flow: bool = False

@@ -65,6 +65,7 @@ class SensorTemporalEncoder(nn.Module):
         super().__init__()
         a, b, c = (_scaled(n, config.sensor_scale) for n in (32, 64, 128))
         hidden = _scaled(256, config.sensor_scale)
+        self.centre = config.centre_motion
         self.convolutions = nn.Sequential(
             *_same(channels, a, kernel=5, dilation=1),
             nn.MaxPool1d(2),
@@ -81,6 +82,8 @@ class SensorTemporalEncoder(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """One feature a window."""
+        if self.centre:
+            samples = samples - samples.mean(dim=1, keepdim=True)
         steps = self.norm(self.convolutions(samples.transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.recurrent(steps)
         scores = self.query(hidden) @ self.key(hidden).transpose(1, 2) * hidden.shape[2] ** -0.5

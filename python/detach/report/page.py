@@ -230,7 +230,7 @@ def _labelled(stories: Sequence[Story]) -> list[Story]:
 def _group(group: Group) -> dict[str, Any]:
     """A group's rows with where their dot and whisker stand, in percent of the axis."""
     highs = [c for r in group.rows for c in (r.cells["f1"].mean, r.cells["f1"].high)]
-    top = math.ceil(10 * max(h for h in highs if not math.isnan(h))) / 10
+    top = max(1, math.ceil(10 * max(h for h in highs if not math.isnan(h)))) / 10
     rows = []
     for i, row in enumerate(group.rows):
         cell = row.cells["f1"]
