@@ -185,14 +185,21 @@ def test_resumes_bit_for_bit(
     assert logged(tmp_path / "straight") == logged(tmp_path / "stopped")
 
 
-def test_a_signal_saves_and_stops(material: Material, tmp_path: Path) -> None:
-    config = small(stage2={"epochs": 10_000})
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    began = time.monotonic()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(material: Material, tmp_path: Path, number: int) -> None:
+    log = tmp_path / "run/metrics.jsonl"
+
+    def stop_when_it_runs() -> None:
+        while not log.is_file():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop_when_it_runs, daemon=True).start()
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
-        train(material, tmp_path / "run", config, say=quiet)
-    assert time.monotonic() - began < 30
+        train(material, tmp_path / "run", small(stage2={"epochs": 10_000}), say=quiet)
     assert (tmp_path / "run/checkpoints/last.safetensors").is_file()
+    assert signal.getsignal(number) == before
 
 
 def test_seeds_make_folders_and_finished_ones_are_kept(tiny_dataset: Path, tmp_path: Path) -> None:

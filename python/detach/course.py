@@ -71,6 +71,25 @@ class Course:
         at = self._resume
         return at is not None and STAGES.index(at) > STAGES.index(stage)
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the step at hand, saved; a second one at once."""
+
+        def note(number: int, _: FrameType | None) -> None:
+            if self._stop is not None:
+                raise KeyboardInterrupt
+            self._stop = number
+
+        try:
+            old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: whoever started us handles signals
+            old = {}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
     def epochs(self, stage: str, total: int, parts: Mapping[str, Stateful]) -> Iterator[int]:
         """Epochs of a stage that are still to do; each must end with `close_epoch`."""
         self._stage, self._parts, self.step, self.epoch = stage, parts, 0, 0
@@ -95,7 +114,7 @@ class Course:
         """
         order = self._random().permutation(count)
         pieces = np.array_split(order, max(1, math.ceil(count / batch_size)))
-        with ThreadPoolExecutor(1) as ahead, self._signals():
+        with ThreadPoolExecutor(1) as ahead:
             coming: Future[Batch] | None = None
             while self.step < len(pieces):
                 piece = pieces[self.step]
@@ -204,23 +223,6 @@ class Course:
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self._lines += 1
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step at hand, saved."""
-
-        def note(number: int, _: FrameType | None) -> None:
-            self._stop = number
-
-        try:
-            old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: whoever started us handles signals
-            old = {}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
 
 
 class _Clock:

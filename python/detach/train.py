@@ -111,18 +111,19 @@ def train(
     course = Course(out, config.seed, resume=resume, say=say)
     save_config(out, config, about)
     (out / ENV_FILE).write_text(json.dumps(_environment(device), indent=1) + "\n", encoding="utf-8")
-    if isinstance(model, Detach):
-        if stage1_from is not None:
-            _take_spatial(model, config, stage1_from)
-            about["stage1_from"] = stage1_from.name
-        elif not course.done("stage1"):
-            train_spatial(model, windows, index, course, config)
-        train_temporal(model, windows, index, course, config)
-    elif isinstance(model, Global):
-        train_global(model, windows, index, course, config)
-    else:
-        labels = windows.labels[material.track]
-        train_supervised(model, windows, material.parts, labels, course, config)
+    if stage1_from is not None and isinstance(model, Detach):
+        _take_spatial(model, config, stage1_from)
+        about["stage1_from"] = stage1_from.name
+    with course.listening():
+        if isinstance(model, Detach):
+            if stage1_from is None and not course.done("stage1"):
+                train_spatial(model, windows, index, course, config)
+            train_temporal(model, windows, index, course, config)
+        elif isinstance(model, Global):
+            train_global(model, windows, index, course, config)
+        else:
+            labels = windows.labels[material.track]
+            train_supervised(model, windows, material.parts, labels, course, config)
     save_run(out, config, model, windows.stats, about)
     return out
 
