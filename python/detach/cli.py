@@ -235,6 +235,9 @@ def main(argv: list[str] | None = None) -> int:
     except DetachError as error:
         print(f"\ndetach: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `detach ... | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except KeyboardInterrupt:
         print("\ndetach: interrupted; what was done is saved", file=sys.stderr)
         return EXIT_INTERRUPTED
