@@ -60,7 +60,8 @@ def test_sizes_are_the_authors_at_full_width() -> None:
 def test_the_mean_of_attention_is_taken_before_the_values() -> None:
     net = SensorTemporalEncoder(3, SMALL).eval()
     x = random(2, 128, 3)
-    steps = net.norm(net.convolutions(x.transpose(1, 2))).transpose(1, 2)
+    centred = x - x.mean(dim=1, keepdim=True)
+    steps = net.norm(net.convolutions(centred.transpose(1, 2))).transpose(1, 2)
     hidden, _ = net.recurrent(steps)
     scores = net.query(hidden) @ net.key(hidden).transpose(1, 2) * hidden.shape[2] ** -0.5
     as_written = net.project((scores.softmax(dim=2) @ net.value(hidden)).mean(dim=1))
@@ -108,3 +109,12 @@ def test_flow_is_in_shares_of_the_height() -> None:
     motion = motion_input(frames, 16, flow)
     assert motion.shape == (1, 2, 16, 16, 5)
     assert motion[..., 3:].unique().tolist() == [0.25]
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_centred_motion_ignores_a_sensors_bias(centre: bool) -> None:
+    config = EncoderConfig(width=16, sensor_scale=0.125, centre_motion=centre)
+    net = SensorTemporalEncoder(3, config).eval()
+    x = random(2, 128, 3)
+    shifted = x + torch.tensor([5.0, -2.0, 1.0])
+    assert torch.allclose(net(x), net(shifted), atol=1e-4) is centre

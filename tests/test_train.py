@@ -118,6 +118,8 @@ def test_presets_differ_where_the_versions_do() -> None:
     assert losses["authors-code"]["transpose"] is False
     assert losses["recommended"]["transpose"] is True
     assert preset("authors-code").encoders.average == "features"
+    centred = {name: preset(name).encoders.centre_motion for name in PRESETS}
+    assert [name for name, is_on in centred.items() if is_on] == ["recommended"]
     assert preset("authors-code").stage1.bank_momentum == 0.9
     assert preset("paper-v1").encoders.flow
     assert not preset("camera-ready").encoders.flow

@@ -174,10 +174,13 @@ def _check_folder(out: Path, config: RunConfig, *, resume: bool) -> None:
 
 
 def _places(material: Material) -> int:
-    """K when nobody says: what the data set notes, else the places that have a sensor, plus one."""
+    """K when nobody says: the places that have a sensor, plus one for windows in which none moves.
+
+    With K = 7 for seven objects the quiet windows shared a cluster with one of them (NMI 0.88).
+    """
     noted = material.dataset.notes.get("places")
-    if isinstance(noted, int) and noted >= 2:
-        return noted
+    if isinstance(noted, int) and noted >= 1:
+        return noted + 1
     return max(2, len({c.place for c in material.windows.channels if c.place}) + 1)
 
 
