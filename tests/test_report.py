@@ -172,10 +172,12 @@ def test_chosen_windows_show_many_classes_and_some_mistakes() -> None:
 def test_traces_draw_only_what_moves() -> None:
     samples = np.zeros((16, 3), dtype=np.float32)
     samples[8:, 1] = 1
-    assert lively(samples).tolist() == [1]
+    noise = np.array([0.0, 0.0, 0.1], dtype=np.float32)
+    samples[::2, 2] = 0.2  # as much as usual
+    assert lively(samples, noise).tolist() == [1]
     frames = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     shown = Sample(
-        frames, samples, ("a", "b<c", "d"), (True, True, True), "x", "y", 0.5, "r", 0.0, 2.0
+        frames, samples, noise, ("a", "b<c", "d"), (True, True, True), "x", "y", 0.5, "r", 0.0, 2.0
     )
     svg = traces(shown)
     assert "b&lt;c" in svg

@@ -230,8 +230,13 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] not in VERBS:
         print(f"detach: there is no verb {words[0]!r}\n\n{_help()}", file=sys.stderr)
         return EXIT_USAGE
+    return _guarded(*words)
+
+
+def _guarded(verb: str, *words: str) -> int:
+    """Runs a verb; what a user can do something about ends in one message."""
     try:
-        return VERBS[words[0]][0](words[1:])
+        return VERBS[verb][0](list(words))
     except DetachError as error:
         print(f"\ndetach: {error}", file=sys.stderr)
         return error.exit_code

@@ -10,13 +10,13 @@ from sklearn.manifold import TSNE
 
 from detach.data.recording import read_dataset
 from detach.data.windows import Windows, load_windows
+from detach.evaluate import PLACE_TRACKS
 from detach.model import Embeddings, Supervised, embed, load_run
-from detach.report.strips import Sample, choose
+from detach.report.strips import Sample, choose, usual_motion
 from detach.results import Task
 from detach.scores import Floats, Ints
 
 POINTS_MAX = 1500
-PLACE_TRACKS = ("place", "places", "room", "rooms")
 
 Colouring = tuple[str, tuple[str, ...], Ints]
 
@@ -101,6 +101,7 @@ def _sample(
     return Sample(
         frames=windows.frames(np.array([index]))[0],
         samples=windows.samples[index],
+        usual=usual_motion(windows.samples[:: max(1, len(windows) // 500)]),
         channels=tuple(c.name for c in windows.channels),
         binary=tuple(c.binary for c in windows.channels),
         truth=task.classes[int(task.truth[position])],

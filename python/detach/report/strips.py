@@ -12,7 +12,7 @@ from detach.scores import Floats, Ints
 
 FRAMES_SHOWN = 6
 LANES_SHOWN = 6
-LANE_PX, WIDTH_PX, NAME_PX = 26, 720, 120
+LANE_PX, WIDTH_PX, NAME_PX = 26, 720, 168
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Sample:
     """[F, H, W, 3]"""
     samples: NDArray[np.float32]
     """[T, C], normalised"""
+    usual: NDArray[np.float32]
+    """How much each channel moves in most windows, [C]: its noise, see `usual_motion`."""
     channels: tuple[str, ...]
     binary: tuple[bool, ...]
     truth: str
@@ -72,7 +74,7 @@ def film(sample: Sample) -> str:
 
 def traces(sample: Sample) -> str:
     """Lanes of the liveliest channels as SVG: filled where a switch is on, lines elsewhere."""
-    order = lively(sample.samples)
+    order = lively(sample.samples, sample.usual)
     lanes = [_lane(sample, int(c), row) for row, c in enumerate(order)]
     height = LANE_PX * max(len(order), 1) + 16
     seconds = f"{sample.seconds:g} s"
@@ -81,25 +83,35 @@ def traces(sample: Sample) -> str:
         f'<text class="t" x="{WIDTH_PX}" y="{height - 3}" text-anchor="end">{seconds}</text>'
     )
     if not len(order):
-        axis = f'<text class="t" x="{NAME_PX}" y="17">no sensor changed in this window</text>'
+        axis = f'<text class="t" x="{NAME_PX}" y="17">no sensor moved more than usual</text>'
     return (
         f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="img" aria-label="sensor traces">'
         f"{''.join(lanes)}{axis}</svg>"
     )
 
 
-def lively(samples: NDArray[np.float32]) -> Ints:
-    """Channels [<= 6] that move most in a window [T, C], in their own order."""
-    move = np.abs(np.diff(samples, axis=0)).sum(axis=0) + np.ptp(samples, axis=0)
+def usual_motion(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Median over windows [N, T, C] of the standard deviation within each, [C]."""
+    return np.asarray(np.median(samples.std(axis=1), axis=0), dtype=np.float32)
+
+
+def lively(samples: NDArray[np.float32], usual: NDArray[np.float32]) -> Ints:
+    """Channels [<= 6] that move most in a window [T, C] beside what is usual, in their order."""
+    spread = samples.std(axis=0)
+    move = spread / np.maximum(usual, 0.05)
     best = np.argsort(-move, kind="stable")[:LANES_SHOWN]
-    return np.sort(best[move[best] > 1e-3]).astype(np.int64)
+    return np.sort(best[(spread[best] > 1e-3) & (move[best] > 1.5)]).astype(np.int64)
 
 
 def _lane(sample: Sample, channel: int, row: int) -> str:
     x = np.linspace(NAME_PX, WIDTH_PX, len(sample.samples))
     top, height = row * LANE_PX + 4.0, LANE_PX - 8.0
     value = sample.samples[:, channel]
-    low, high = (0.0, 1.0) if sample.binary[channel] else (float(value.min()), float(value.max()))
+    low, high = 0.0, 1.0
+    if not sample.binary[channel]:
+        middle, half = (value.max() + value.min()) / 2, (value.max() - value.min()) / 2
+        half = max(float(half), 6 * float(sample.usual[channel]), 1e-3)  # noise stays small
+        low, high = float(middle) - half, float(middle) + half
     y = top + height * (1 - (value - low) / max(high - low, 1e-6))
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     colour = SERIES[channel % len(SERIES)]
