@@ -88,6 +88,8 @@ def test_builds_again_only_for_what_it_is_built_from(tmp_path: Path) -> None:
     make_tree(tmp_path)
     before = bootstrap.digest(tmp_path, {})
     (tmp_path / "README.md").write_text("words")
+    (tmp_path / "models/sub/.cache").mkdir()
+    (tmp_path / "models/sub/.cache/pictures.npy").write_text("made by the demo")
     assert bootstrap.digest(tmp_path, {}) == before
     assert bootstrap.digest(tmp_path, {"DETACH_CUDA": "ON"}) != before
     (tmp_path / "csrc/sub/file.cpp").write_text("int y;")

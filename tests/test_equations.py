@@ -114,6 +114,11 @@ def test_cluster_loss_divides_by_windows_and_scales_weights() -> None:
     assert eq.cluster_loss(logits, label, size).item() == pytest.approx(by_hand.item(), rel=1e-6)
 
 
+def test_cluster_loss_of_no_windows_is_nothing() -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    assert eq.cluster_loss(torch.zeros(0, 2), none, torch.tensor([4, 1])).item() == 0.0
+
+
 def test_masked_losses_ignore_other_windows() -> None:
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     label, chosen = torch.tensor([0, 1, 2, 0]), torch.tensor([True, False, True, False])

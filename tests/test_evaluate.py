@@ -12,7 +12,15 @@ from detach.data.windows import load_windows
 from detach.errors import DataError, UsageError
 from detach.evaluate import evaluate, find_runs, unusual
 from detach.model import build, load_run, save_run
-from detach.results import CLOCK, MAJORITY, RAW, UNTRAINED, label_runs, read_results
+from detach.results import (
+    CLOCK,
+    MAJORITY,
+    RAW,
+    UNTRAINED,
+    Retrieval,
+    label_runs,
+    read_results,
+)
 from detach.table import make_table
 
 SMALL = override(
@@ -118,6 +126,35 @@ def test_leave_one_run_out_and_another_track_join_earlier_results(runs: Path) ->
     assert cells[CLOCK].low < cells[CLOCK].mean < cells[CLOCK].high
     assert "detach - clock only" in str(table)
     assert len(np.unique(read_results(run).tasks[-1].recording)) == 4
+
+
+def test_runs_with_and_without_flow_stand_in_one_table(tiny_dataset: Path, tmp_path: Path) -> None:
+    moving = replace(SMALL.encoders, flow=True)
+    for name, encoders in (("without", SMALL.encoders), ("with", moving)):
+        untrained_run(tmp_path / name, tiny_dataset, encoders=encoders)
+    table = evaluate([tmp_path / "without", tmp_path / "with"])
+    names = [row.name for row in table.retrieval[0].rows if row.kind == "method"]
+    assert names == ["detach, encoders.flow=None", "detach, encoders.flow=True"]
+
+
+def test_runs_of_different_windows_are_not_mixed(runs: Path) -> None:
+    evaluate([runs])
+    one = read_results(runs / "detach" / "seed0")
+    n = one.retrieval[0].pool - 3
+    fewer = tuple(
+        Retrieval(
+            r.name,
+            r.kind,
+            r.recording[:n],
+            r.start_s[:n],
+            r.video_to_sensor[:n],
+            r.sensor_to_video[:n],
+        )
+        for r in one.retrieval
+    )
+    table = make_table([one, replace(one, dataset="other", retrieval=fewer)])
+    assert [(p.dataset, p.windows) for p in table.retrieval] == [("tiny", n + 3), ("other", n)]
+    assert "other: between video and sensors" in str(table)
 
 
 def test_ways_of_one_method_get_names_of_their_own(runs: Path) -> None:

@@ -101,6 +101,15 @@ def test_random_windows_warn_and_say_how_many_overlap(windows: Windows) -> None:
     assert windows.counts[warning[0]] == sum(o.any() for o in overlap) > 0
 
 
+@pytest.mark.parametrize(("one", "other"), [("train", "test"), ("val", "test"), ("train", "val")])
+def test_no_recording_trains_chooses_and_tests(windows: Windows, one: str, other: str) -> None:
+    parts = dict(TINY["splits"])
+    both = parts[other][0]
+    parts[one] = (*parts[one], both)
+    with pytest.raises(DataError, match=f"'{both}' is both in {one} and in {other}"):
+        split_windows(windows, Dataset(**{**TINY, "splits": parts}), SplitConfig())
+
+
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     raw = json.loads(path.read_text())
     change(raw)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from detach import equations
+from detach.clustering import OnlineClustering
 from detach.config import PRESETS, Method, Preset, RunConfig, override, preset
 from detach.course import Course
 from detach.errors import DataError, DivergedError, MachineError, UsageError
@@ -157,7 +160,7 @@ def test_momentum_follows_and_ramps() -> None:
 
 
 @pytest.mark.parametrize("method", ["detach", "global", "supervised"])
-@pytest.mark.parametrize("stop_at", [1, 4, 7])
+@pytest.mark.parametrize("stop_at", [1, 4, 7, 9, 11])
 def test_resumes_bit_for_bit(
     material: Material,
     tmp_path: Path,
@@ -165,7 +168,7 @@ def test_resumes_bit_for_bit(
     stop_at: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = small(method=method)
+    config = small(method=method, supervised={"epochs": 6}, stage2={"epochs": 3})
     train(material, tmp_path / "straight", config, say=quiet)
     seen = 0
     between = Course._between_steps
@@ -185,6 +188,59 @@ def test_resumes_bit_for_bit(
     a, b = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert logged(tmp_path / "straight") == logged(tmp_path / "stopped")
+
+
+def test_a_run_that_ended_before_it_saved_begins_anew(material: Material, tmp_path: Path) -> None:
+    config = small(method="supervised")
+    train(material, tmp_path / "straight", config, say=quiet)
+    (tmp_path / "cut").mkdir()
+    shutil.copy(tmp_path / "straight/config.yaml", tmp_path / "cut")
+    said: list[str] = []
+    train(material, tmp_path / "cut", config, resume=True, say=said.append)
+    assert "begins anew" in said[0]
+    assert logged(tmp_path / "straight") == logged(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("method", ["detach", "global"])
+def test_the_loss_is_never_computed_in_half_precision(
+    material: Material, tmp_path: Path, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half: list[bool] = []
+    contrast_loss = equations.contrast_loss
+
+    def watched(*parts: Any, **options: Any) -> torch.Tensor:
+        half.append(torch.is_autocast_enabled("cpu"))
+        return contrast_loss(*parts, **options)
+
+    monkeypatch.setattr(equations, "contrast_loss", watched)
+    short = {"epochs": 1}
+    config = small(method=method, precision="bfloat16", stage1=short, stage2=short)
+    train(material, tmp_path / "run", config, say=quiet)
+    assert half
+    assert not any(half)
+
+
+def test_centroids_move_every_few_steps_across_epochs(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    for name, letter in (("update", "u"), ("update_centroids", "c"), ("end_epoch", "e")):
+        monkeypatch.setattr(OnlineClustering, name, noting(name, letter, events))
+    config = small(stage1={"centroid_every": 3}, stage2={"epochs": 1})
+    train(material, tmp_path / "run", config, say=quiet)
+    story = "".join(events)
+    assert story.count("u") == 8  # 4 epochs of 2 steps
+    assert story.count("uc") == 2  # after the third and the sixth
+
+
+def noting(name: str, letter: str, events: list[str]) -> Any:
+    real = getattr(OnlineClustering, name)
+
+    def method(*parts: Any) -> Any:
+        events.append(letter)
+        return real(*parts)
+
+    return method
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -197,7 +197,7 @@ def test_damage_in_the_middle_never_passes_quietly_short(tmp_path: Path) -> None
     ("claimed", "said"),
     [
         (32, "30 frames can be decoded, 32 expected by recording.json; it is cut short"),
-        (20, "30 frames can be decoded, 20 expected by recording.json; is this another file's"),
+        (20, "30 frames can be decoded, 20 expected by recording.json; it is another file's"),
     ],
 )
 def test_a_wrong_count_names_both(tmp_path: Path, claimed: int, said: str) -> None:

@@ -141,7 +141,11 @@ def digest(root: Path, environment: Mapping[str, str]) -> str:
 def _files(root: Path) -> Iterator[Path]:
     for name in BUILT_FROM:
         start = root / name
-        yield from sorted(p for p in start.rglob("*") if p.is_file()) if start.is_dir() else [start]
+        below = sorted(p for p in start.rglob("*") if p.is_file()) if start.is_dir() else [start]
+        # Hidden folders are caches: the demo puts its pictures beside the sample.
+        yield from (
+            p for p in below if not any(x.startswith(".") for x in p.relative_to(root).parts)
+        )
 
 
 def is_current(stamp: Mapping[str, str], extra: str) -> bool:

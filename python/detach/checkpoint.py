@@ -4,9 +4,7 @@ A checkpoint is one safetensors file of every tensor, with all other state as JS
 Nothing is pickled.
 """
 
-import errno
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from detach.errors import DataError, MachineError
+from detach.data.store import write_whole as write_whole  # offered here too
+from detach.errors import DataError
 
 SCHEMA = 1
 
@@ -65,34 +64,6 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]
         return dict(json.loads(meta["facts"]))
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be resumed from: {error}") from error
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replaces ``path`` by ``data`` so that a power cut leaves the old file or the new one.
-
-    Raises:
-        MachineError: The disk is full or the folder cannot be written; the old file is intact.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        reason = "the disk is full" if full else error.strerror
-        raise MachineError(
-            f"{path}: {len(data)} bytes could not be written: {reason}; what was there is intact"
-        ) from error
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:

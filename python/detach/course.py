@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from detach.checkpoint import Stateful, load_checkpoint, save_checkpoint
-from detach.errors import DataError, DivergedError
+from detach.errors import DivergedError
 from detach.model import METRICS_FILE
 
 STAGES = ("stage1", "stage2", "global", "supervised")
@@ -48,6 +48,9 @@ class Course:
         self._parts: Mapping[str, Stateful] = {}
         self._sums: dict[str, float] = {}
         self._windows = 0
+        if resume and not self.last.is_file():
+            say(f"{folder}: nothing was saved before it ended, so it begins anew")
+            resume = False
         self._resume = _read_place(self.last) if resume else None
         self._stop: int | None = None
         self._lines = 0
@@ -143,10 +146,10 @@ class Course:
         for name, value in values.items():
             number = float(value.detach()) if isinstance(value, torch.Tensor) else value
             if not math.isfinite(number):
+                option = "stage2" if self._stage == "global" else self._stage
                 raise DivergedError(
                     f"{self._stage}, epoch {self.epoch + 1}, step {self.step + 1}: {name} is "
-                    f"{number}. Lower {self._stage}.learning_rate; the last good state is "
-                    f"{self.last}"
+                    f"{number}. Lower {option}.learning_rate; the last good state is {self.last}"
                 )
             self._sums[name] = self._sums.get(name, 0.0) + number
         self._sums["steps"] = self._sums.get("steps", 0.0) + 1
@@ -282,6 +285,4 @@ def _minutes(seconds: float) -> str:
 
 def _read_place(path: Path) -> str:
     """The stage a checkpoint was written in."""
-    if not path.is_file():
-        raise DataError(f"{path} is not there: nothing to resume. Train without --resume")
     return str(load_checkpoint(path, {})["stage"])

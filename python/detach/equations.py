@@ -55,13 +55,13 @@ def cluster_loss(logits: Tensor, label: Tensor, cluster_size: Tensor) -> Tensor:
     """Eq. 1: cross-entropy of ``logits`` [N, K] on pseudo-labels, weighted by size^-1/2.
 
     Weights have mean 1 over the clusters that are not empty; as printed, without that scale, the
-    loss shrinks with the data set (a cluster of 600 windows weighs 0.04). Divides by N.
+    loss shrinks with the data set (a cluster of 600 windows weighs 0.04). Divides by N; 0 if none.
     """
     weight = cluster_size.clamp(min=1).to(logits.dtype).rsqrt()
     occupied = cluster_size > 0
     weight = weight / weight[occupied].mean()
     picked = logits.log_softmax(dim=1).gather(1, label[:, None]).squeeze(1)
-    return -(weight[label] * picked).sum() / len(label)
+    return -(weight[label] * picked).sum() / max(len(label), 1)
 
 
 def video_spatial_loss(logits: Tensor, label: Tensor, confident: Tensor) -> Tensor:

@@ -293,7 +293,7 @@ def _places(model: Network, cut: Cut) -> tuple[Places, ...]:
 def _cut(run: Run, data: Path, known: dict[str, Cut], say: Callable[[str], None]) -> Cut:
     """Windows of a run's data, cut and normalised as in training."""
     c = run.config
-    key = repr((data, c.windows, c.sensors, c.video, c.split, run.stats))
+    key = repr((data, c.windows, c.sensors, c.video, c.encoders.flow, c.split, run.stats))
     if key not in known:
         dataset = read_dataset(data)
         windows = load_windows(dataset, c, stats=run.stats, progress=say)

@@ -74,6 +74,11 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
 
 
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Where autocast would spoil the result: a cosine in bfloat16, over 0.1, is off by 0.03."""
+    return torch.autocast(device.type, enabled=False)
+
+
 class _Warm:
     """Five per cent of the steps up, then half a cosine down to nothing."""
 

@@ -57,7 +57,7 @@ def of_motion(
             "motion repeats place",
             "the temporal branch only repeats the place: among windows of one place the right "
             f"partner ranks at {rank:.2f} on average (0.50 is chance). Raise stage2.lambda_hard "
-            "or stage2.epochs, and check that video and sensors are in step (detach sync)",
+            "or stage2.epochs, and check that video and sensors are in step",
         )
     pushed = twin_similarity(place, sensor, raw)
     if pushed < 0.2:

@@ -111,29 +111,39 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """How well each modality finds the other among the same test windows."""
+
+    dataset: str
+    windows: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class Table:
-    """All groups, and how well each modality finds the other."""
+    """Everything about several runs."""
 
     groups: tuple[Group, ...]
-    retrieval: tuple[Row, ...]
-    pool: int
+    retrieval: tuple[Pool, ...]
 
     def __str__(self) -> str:
-        return "\n\n".join([_group_text(g) for g in self.groups] + _retrieval_text(self))
+        texts = [_group_text(g) for g in self.groups] + [_pool_text(p) for p in self.retrieval]
+        return "\n\n".join(texts)
 
 
 def make_table(results: Sequence[Results]) -> Table:
     """The table over all runs; items tested differently stand in groups of their own."""
     tasks: dict[tuple[str, ...], list[Task]] = {}
-    labelled = label_runs(results)
-    for run in labelled:
+    ranked: dict[tuple[str, bytes], list[Retrieval]] = {}
+    for run in label_runs(results):
         for task in run.tasks:
             key = (run.dataset, task.track, task.protocol, str(hash(task.truth.tobytes())))
             tasks.setdefault(key, []).append(task)
+        for one in run.retrieval:
+            same = (run.dataset, one.recording.tobytes() + one.start_s.tobytes())
+            ranked.setdefault(same, []).append(one)
     groups = tuple(_group(key[0], found) for key, found in tasks.items())
-    ranked = [r for run in labelled for r in run.retrieval]
-    rows = tuple(_retrieval_row(name, found) for name, found in _by_name(ranked))
-    return Table(groups, rows, max((r.pool for r in ranked), default=0))
+    return Table(groups, tuple(_pool(key[0], found) for key, found in ranked.items()))
 
 
 def distinct_seeds(answers: Iterable[Answer]) -> list[Answer]:
@@ -215,6 +225,11 @@ def _differences(
     )
 
 
+def _pool(dataset: str, ranked: Sequence[Retrieval]) -> Pool:
+    rows = tuple(_retrieval_row(name, found) for name, found in _by_name(ranked))
+    return Pool(dataset, ranked[0].pool, rows)
+
+
 def _retrieval_row(name: str, found: Sequence[Retrieval]) -> Row:
     cells, blocks = {}, cut_blocks(found[0].recording, found[0].start_s)
     distinct = {r.video_to_sensor.tobytes(): r for r in found}.values()
@@ -262,19 +277,17 @@ def _group_text(group: Group) -> str:
     return "\n".join([*lines, group.caption, *group.notes])
 
 
-def _retrieval_text(table: Table) -> list[str]:
-    if not table.retrieval:
-        return []
+def _pool_text(pool: Pool) -> str:
     ways = (("video_to_sensor", "v>s"), ("sensor_to_video", "s>v"))
     keys = [(f"{way}@{k}", f"{short} R@{k}") for way, short in ways for k in RECALL_AT]
     body = [
         (row.name, str(row.seeds or "-"), *(f"{row.cells[k].mean:.3f}" for k, _ in keys))
-        for row in table.retrieval
+        for row in pool.rows
     ]
-    chance = [f"{min(k / max(table.pool, 1), 1):.3f}" for k in RECALL_AT]
+    chance = [f"{min(k / max(pool.windows, 1), 1):.3f}" for k in RECALL_AT]
     body.append(("chance", "-", *chance, *chance))
-    title = f"retrieval between video and sensors among {table.pool} test windows"
-    return ["\n".join([title, *_aligned(("method", "seeds", *(s for _, s in keys)), body)])]
+    title = f"{pool.dataset}: between video and sensors among {pool.windows} test windows"
+    return "\n".join([title, *_aligned(("method", "seeds", *(s for _, s in keys)), body)])
 
 
 def _cell_text(cell: Cell) -> str:

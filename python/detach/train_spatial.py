@@ -34,7 +34,8 @@ def train_spatial(
         _sensor_features(model, windows, index), len(model.centroids), config.seed
     )
     trained = (model.sensor_spatial, model.sensor_places, model.video_spatial, model.video_places)
-    steps = stage.epochs * -(-len(index) // stage.batch_size)
+    a_epoch = -(-len(index) // stage.batch_size)
+    steps = stage.epochs * a_epoch
     stepper = Stepper([p for m in trained for p in m.parameters()], stage, steps, config, device)
     work = _Work(model, clustering, course, config)
     total = stage.epochs if stage.refine else min(work.refine_from, stage.epochs)
@@ -54,7 +55,8 @@ def train_spatial(
                 features, losses = work.losses(chosen, samples, frames)
             stepper.step(losses["sensor"] + losses["video"])
             clustering.update(chosen, features, stage.bank_momentum)
-            if stage.centroid_every and course.step % stage.centroid_every == 0:
+            done = course.epoch * a_epoch + course.step + 1
+            if stage.centroid_every and done % stage.centroid_every == 0:
                 clustering.update_centroids()
             course.add(**losses)
         settled = work.close_epoch(last=course.epoch == total - 1)
@@ -106,7 +108,7 @@ class _Work:
             logits = model.sensor_places(features)
         else:
             logits = self.clustering.logits(features, stage.cluster_temperature)
-        used = sure if self.joint and stage.cluster_on == "confident" else sure | ~sure
+        used = sure if self.joint and stage.cluster_on == "confident" else torch.ones_like(sure)
         sizes = self.clustering.sizes.to(samples.device)
         cluster = equations.cluster_loss(logits[used], label[used], sizes)
         video = refine = torch.zeros((), device=samples.device)

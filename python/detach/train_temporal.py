@@ -21,7 +21,7 @@ from detach.course import Course
 from detach.data.windows import Windows
 from detach.encoders import SensorTemporalEncoder, VideoTemporalEncoder, motion_input, shrink
 from detach.model import Detach, batches, embed, load_batch
-from detach.optimizers import Stepper
+from detach.optimizers import Stepper, full_precision
 
 WATCHED = 512
 """Windows on which failure signatures are looked for after an epoch."""
@@ -37,17 +37,18 @@ def train_temporal(
     steps = stage.epochs * -(-len(index) // stage.batch_size)
     stepper = Stepper(trained.parameters(), stage, steps, config, device)
     momentum = MomentumEncoders(model, config)
-    place = Places.of(model, windows, index)
-    for sign, text in signs.of_momentum(
-        signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
-    ):
-        course.warn(sign, text)
+    place: Places | None = None
     parts: dict[str, Stateful] = {
         "model": model,
         "stepper": stepper,
         "momentum": momentum.encoders,
     }
     for epoch in course.epochs("stage2", stage.epochs, parts):
+        if place is None:  # not sooner: a run that resumes has its weights back only here
+            place = Places.of(model, windows, index)
+            share = signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
+            for sign, text in signs.of_momentum(share):
+                course.warn(sign, text)
         trained.train()
         for rows, (samples, frames, flow) in course.steps(
             len(index),
@@ -82,15 +83,17 @@ def _loss(
     if config.augment.colour_jitter:
         change = colour_change(len(samples), config.augment.colour_jitter, generator)
         motion = recolour(motion, change[0])
-    return equations.weighted_contrastive_loss(
-        place.video,
-        model.video_temporal(motion).float(),
-        place.sensor,
-        model.sensor_temporal(samples).float(),
-        video_momentum.float(),
-        sensor_momentum.float(),
-        **loss_options(config.stage2, plain=config.method == "infonce"),
-    )
+    video, sensor = model.video_temporal(motion), model.sensor_temporal(samples)
+    with full_precision(samples.device):
+        return equations.weighted_contrastive_loss(
+            place.video,
+            video.float(),
+            place.sensor,
+            sensor.float(),
+            video_momentum.float(),
+            sensor_momentum.float(),
+            **loss_options(config.stage2, plain=config.method == "infonce"),
+        )
 
 
 class LossOptions(TypedDict):

@@ -16,7 +16,7 @@ from detach.course import Course
 from detach.data.windows import Windows
 from detach.encoders import shrink
 from detach.model import Global, load_batch
-from detach.optimizers import Stepper
+from detach.optimizers import Stepper, full_precision
 
 
 def train_global(
@@ -62,7 +62,10 @@ def _loss(
     video = shrink(frames, config.encoders.motion_size_px)
     if augment.colour_jitter:
         video = recolour(video, *colour_change(len(video), augment.colour_jitter, generator))
-    z_video = equations.video_embedding(*model.video(video).float().chunk(2, dim=1))
-    z_sensor = equations.sensor_embedding(*model.sensor(samples).float().chunk(2, dim=1))
-    equal = 1.0 - torch.eye(len(samples), device=samples.device)
-    return equations.contrast_loss(z_video, z_sensor, equal, temperature=config.stage2.temperature)
+    seen, felt = model.video(video), model.sensor(samples)
+    with full_precision(samples.device):
+        z_video = equations.video_embedding(*seen.float().chunk(2, dim=1))
+        z_sensor = equations.sensor_embedding(*felt.float().chunk(2, dim=1))
+        equal = 1.0 - torch.eye(len(samples), device=samples.device)
+        temperature = config.stage2.temperature
+        return equations.contrast_loss(z_video, z_sensor, equal, temperature=temperature)

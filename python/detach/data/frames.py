@@ -124,9 +124,16 @@ def _times_path(pictures: Path) -> Path:
 
 
 def _find(folders: Sequence[Path], name: str) -> Path | None:
-    """The times are written last, so where they are the pictures are whole."""
-    found = (folder / name for folder in folders if _times_path(folder / name).is_file())
-    return next((path for path in found if path.is_file()), None)
+    """The times are written last; a cache that was cut short or damaged is as good as none."""
+    return next((folder / name for folder in folders if _is_whole(folder / name)), None)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        pictures, times = np.load(path, mmap_mode="r"), np.load(_times_path(path), mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(pictures.ndim == 4 and times.shape == pictures.shape[:1])
 
 
 def _load(folders: Sequence[Path], name: str, track: VideoTrack) -> Frames:

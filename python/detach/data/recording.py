@@ -6,6 +6,8 @@ their own rate; times are seconds since the start of the recording. Everything i
 hidden name first and renamed when whole, so that a reader never sees half a recording.
 """
 
+import types
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
@@ -28,6 +30,11 @@ PRESENCE_TRACK = "person"
 """A label track of this name marks when somebody is in view of the camera."""
 
 SENSOR_KINDS = ("switch", "motion", "acceleration", "power", "light", "sound", "other")
+
+LONGEST_S = 7 * 24 * 3600.0
+LARGEST = 1e9
+"""No number in a recording.json is larger."""
+NAME_RULE = "names are up to 100 letters, digits, spaces and signs, without /"
 
 Track = TypeVar("Track", "VideoTrack", "SensorTrack", "LabelTrack")
 
@@ -116,7 +123,10 @@ class Recording:
             if track.name == name:
                 return track
         known = ", ".join(v.name for v in self.videos) or "none"
-        raise DataError(f"{self.folder}: no video {name!r}; this recording has {known}")
+        if name is None and self.videos:
+            raise DataError(f"{self.folder}: has the videos {known}; choose with video.camera")
+        wanted = "no video" if name is None else f"no video {name!r}"
+        raise DataError(f"{self.folder}: {wanted}; this recording has {known}")
 
     def read_sensor(self, track: SensorTrack) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Times [n] in seconds and raw values [n, axes] of one sensor, in order of time.
@@ -180,9 +190,10 @@ def read_dataset(folder: Path) -> Dataset:
             name=str(raw["name"]),
             classes={k: tuple(v) for k, v in raw["classes"].items()},
             splits={k: tuple(v) for k, v in raw["splits"].items()},
-            notes=raw.get("notes", {}),
+            notes=dict(raw.get("notes") or {}),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        _check_names(raw, folder / DATASET_FILE)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder / DATASET_FILE}: missing or malformed entry {error}") from error
     for part, names in dataset.splits.items():
         missing = [n for n in names if not (folder / n / RECORDING_FILE).is_file()]
@@ -219,10 +230,10 @@ def read_recording(folder: Path) -> Recording:
             videos=_tracks(VideoTrack, raw["videos"], path),
             sensors=_tracks(SensorTrack, raw["sensors"], path),
             labels=_tracks(LabelTrack, raw["labels"], path),
-            notes=raw.get("notes", {}),
+            notes=dict(raw.get("notes") or {}),
         )
         _check_values(recording, path)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: missing or malformed entry: {error}") from error
     _check_files(recording, path)
     return recording
@@ -264,27 +275,75 @@ def _tracks(kind: type[Track], rows: Sequence[Mapping[str, Any]], path: Path) ->
     for row in rows:
         if unknown := set(row) - known:
             raise DataError(f"{path}: {kind.__name__} has no {sorted(unknown)[0]!r}")
+        for f in fields(kind):
+            if f.name in row and not _fits(row[f.name], f.type):
+                must = getattr(f.type, "__name__", "") if isinstance(f.type, type) else str(f.type)
+                what = f"{f.name} of {row.get('name')!r}"
+                raise DataError(f"{path}: {what} must be {must}, found {row[f.name]!r}")
+        if not _is_name(row["name"]):
+            raise DataError(f"{path}: {row['name']!r} is no name; {NAME_RULE}")
     listed: list[dict[str, Any]] = [
         {k: tuple(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows
     ]
     return tuple(kind(**row) for row in listed)
 
 
+def _fits(value: object, kind: Any) -> bool:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if value is None or isinstance(value, bool):
+        return value is None and type(None) in options
+    if isinstance(value, list | tuple):
+        texts = all(isinstance(item, str) for item in value)
+        return typing.get_origin(kind) is tuple and bool(value) and texts
+    if isinstance(value, int | float):
+        finite = abs(value) < LARGEST
+        return finite and (float in options or (int in options and value == int(value)))
+    return str in options
+
+
+def _is_name(text: object) -> bool:
+    """Names become parts of the names of files."""
+    fits = isinstance(text, str) and 0 < len(text.encode(errors="replace")) <= 100
+    return fits and str(text).isprintable() and "/" not in str(text)
+
+
+def _check_names(raw: Mapping[str, Any], path: Path) -> None:
+    """Classes and recordings of dataset.json.
+
+    Raises:
+        DataError: Not a list of names, or a class that is listed twice.
+    """
+    for entry in ("classes", "splits"):
+        for key, names in raw[entry].items():
+            where = f"{path}: {key!r} in {entry}"
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise DataError(f"{where} must be a list of names, found {names!r}")
+            if entry == "splits" and (odd := [n for n in names if n and not _is_name(n)]):
+                raise DataError(f"{where}: {odd[0][:80]!r} is no name; {NAME_RULE}")
+            if entry == "classes" and (twice := [n for n in names if names.count(n) > 1]):
+                raise DataError(f"{where}: {twice[0]!r} is listed twice")
+
+
 def _check_values(recording: Recording, path: Path) -> None:
-    names = [track.name for track in recording.sensors]
+    length_s = recording.duration_s
     rules: list[tuple[bool, str, object, str]] = [
-        (0 < recording.duration_s < float("inf"), "duration_s", recording.duration_s, "> 0"),
-        (len(set(names)) == len(names), "sensors", names, "named differently"),
+        (length_s > 0, "duration_s", length_s, "> 0"),
+        (length_s <= LONGEST_S, "duration_s", length_s, f"<= {LONGEST_S:.0f}, a week"),
     ]
+    for kind in ("videos", "sensors", "labels"):
+        names = [track.name for track in getattr(recording, kind)]
+        rules.append((len(set(names)) == len(names), kind, names, "named differently"))
     for t in recording.sensors:
         kinds = ", ".join(SENSOR_KINDS)
         rules.append((t.kind in SENSOR_KINDS, f"kind of {t.name!r}", t.kind, f"one of {kinds}"))
-        rules.append((t.hz is None or t.hz > 0, f"hz of {t.name!r}", t.hz, "null or > 0"))
+        rules.append((t.hz is None or t.hz > 1e-6, f"hz of {t.name!r}", t.hz, "null or > 0"))
         rules.append((t.polarity in {1, -1}, f"polarity of {t.name!r}", t.polarity, "1 or -1"))
-    rules += [
-        (v.fps > 0 and v.frames > 0, f"fps and frames of {v.name!r}", v, "> 0")
-        for v in recording.videos
-    ]
+    for v in recording.videos:
+        rules.append((0 < v.fps <= 1000, f"fps of {v.name!r}", v.fps, "in (0, 1000]"))
+        rules.append((v.frames > 0, f"frames of {v.name!r}", v.frames, "> 0"))
+        size = v.width_px, v.height_px
+        sides = all(8 <= side <= 16384 for side in size)
+        rules.append((sides, f"width and height of {v.name!r}", size, "8 to 16384 pixels"))
     for good, what, found, must in rules:
         if not good:
             raise DataError(f"{path}: {what} must be {must}, found {found!r}")

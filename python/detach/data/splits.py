@@ -1,7 +1,7 @@
 """Which windows train the encoders, train the probe, choose, and test."""
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,8 +127,9 @@ def _dataset_parts(windows: "Windows", dataset: Dataset) -> dict[str, set[str]]:
                 f"{path}: splits has no part {part!r}, found {', '.join(dataset.splits) or 'none'};"
                 " name its recordings there, or use split.by=run"
             )
-    if both := set(dataset.splits["train"]) & set(dataset.splits["test"]):
-        raise DataError(f"{path}: {sorted(both)[0]!r} is both in train and in test")
+    for one, other in combinations(PARTS[1:], 2):
+        if both := set(dataset.splits.get(one, ())) & set(dataset.splits.get(other, ())):
+            raise DataError(f"{path}: {sorted(both)[0]!r} is both in {one} and in {other}")
     shared = set(dataset.splits["pretrain"]) & set(dataset.splits["test"])
     if shared:
         windows.counts["test recordings whose unlabelled windows are in pretrain"] = len(shared)

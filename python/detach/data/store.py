@@ -4,6 +4,7 @@ Everything is written under a hidden name first and renamed when whole.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -26,13 +27,37 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
     Raises:
         MachineError: The disk is full or refuses; nothing is left behind.
     """
+    write_whole(path, (json.dumps(body, indent=1) + "\n").encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replaces ``path`` by ``data`` so that a power cut leaves the old file or the new one.
+
+    Raises:
+        MachineError: The disk is full or the folder cannot be written; the old file is intact.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        reason = "the disk is full" if full else error.strerror
+        raise MachineError(
+            f"{path}: {len(data)} bytes could not be written: {reason}; what was there is intact"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def read_json(path: Path, schema: int, expected: str) -> dict[str, Any]:
@@ -42,13 +67,15 @@ def read_json(path: Path, schema: int, expected: str) -> dict[str, Any]:
         DataError: Not there (``expected`` says what should be), not JSON, or another schema.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{path} is not there: {expected}. Check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise DataError(f"{path}: not JSON that can be read: {error}") from error
     found = raw.get("schema") if isinstance(raw, dict) else None
     if found != schema:
         raise DataError(

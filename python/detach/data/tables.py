@@ -4,6 +4,7 @@ Both readers say which line is wrong. They know nothing of recordings.
 """
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def read_intervals(path: Path) -> Intervals:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
+            rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from error
     columns = rows[0] if rows else []
@@ -178,6 +179,8 @@ def _interval(
         start, end, weight = float(row[0]), float(row[1]), float(row[3]) if columns > 3 else 1.0
     except ValueError as error:
         raise DataError.at(path, line, f"start_s,end_s,name expected: {error}") from error
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise DataError.at(path, line, f"times must be finite, found {row[0]!r} to {row[1]!r}")
     if not start <= end:
         raise DataError.at(path, line, f"ends at {end} s, before its start at {start} s")
     if not 0 <= weight <= 1:

@@ -94,6 +94,7 @@ def decode(path: Path, track: VideoTrack, config: VideoConfig) -> Iterator[tuple
     finally:
         capture.release()
     _check_count(path, track, claim, count)
+    _check_length(path, track, last_s)
 
 
 def dense_flow(pictures: Pictures, pairs: NDArray[np.int32]) -> Iterator[NDArray[np.int8]]:
@@ -187,7 +188,7 @@ def _check_picture(path: Path, track: VideoTrack, shape: tuple[int, ...]) -> Non
     if shape[:2] != (track.height_px, track.width_px):
         raise DataError(
             f"{path}: pictures are {shape[1]}x{shape[0]}, but recording.json says "
-            f"{track.width_px}x{track.height_px}; is this another file's content?"
+            f"{track.width_px}x{track.height_px}; this is another file's content. Copy it again"
         )
 
 
@@ -200,8 +201,18 @@ def _check_count(path: Path, track: VideoTrack, claim: Probe, found: int) -> Non
         expected, who = claim.frames, "the container"
     else:
         return
-    what = "it is cut short or damaged" if found < expected else "is this another file's content?"
+    what = "it is cut short or damaged" if found < expected else "it is another file's content"
     raise DataError(
         f"{path}: {found} frames can be decoded, {expected} expected by {who}; {what}. "
         "Copy or import it again"
     )
+
+
+def _check_length(path: Path, track: VideoTrack, last_s: float) -> None:
+    # Pauses of a camera are usual and make it longer; half the length is another rate, or file.
+    length_s = track.frames / track.fps
+    if length_s - last_s > 2.0 and last_s < 0.5 * length_s:
+        raise DataError(
+            f"{path}: its last frame is at {last_s:.1f} s, but {track.frames} frames at "
+            f"{track.fps:g} per second take {length_s:.1f} s. Check fps in recording.json"
+        )
