@@ -48,7 +48,7 @@ def test_recipe_goes_over_its_preset(tmp_path: Path) -> None:
         ("a: [1\n", r"mine.yaml:2: not YAML"),
         ("- 1\n", r"mine.yaml:1: a recipe is a mapping"),
         ("preset: v9\n", r"mine.yaml:1: preset must be one of"),
-        ("stage2:\n  temperature: -1\n", r"mine.yaml: temperature must be > 0, got -1"),
+        ("stage2:\n  temperature: -1\n", r"mine.yaml: temperature must be >= 0.001, got -1"),
         ("stage2: !!python/object/apply:os.system ['true']\n", r"mine.yaml:1: "),
     ],
 )
@@ -78,3 +78,26 @@ def test_flatten_and_override_go_round() -> None:
     assert override(RunConfig(), changes) == config
     with pytest.raises(ValueError, match=r"stage2.tau is no option"):
         override(config, {"stage2": {"tau": 1}})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("stage1.epochs", 0),
+        ("stage1.batch_size", 1),
+        ("stage2.learning_rate", 0.0),
+        ("stage2.temperature", 1e-9),
+        ("stage1.clusters", 1),
+        ("stage1.centroid_every", 0),
+        ("supervised.epochs", -1),
+        ("encoders.percentile_q", 2.0),
+        ("video.frames", 1000),
+        ("video.size_px", 4),
+        ("sensors.rate_hz", 1e6),
+        ("windows.hop_s", 3.0),
+    ],
+)
+def test_values_out_of_range_are_named(option: str, value: float) -> None:
+    group, _, key = option.partition(".")
+    with pytest.raises(ValueError, match=rf"^{key} must be .*, got {value}"):
+        override(RunConfig(), {group: {key: value}})

@@ -191,7 +191,7 @@ def test_reading_numbers_is_fast(tmp_path: Path) -> None:
         ),
         (
             {"sensors": [{"name": "../../x", "kind": "switch", "unit": "", "hz": None}]},
-            "points outside the recording",
+            "'../../x' is no name; names are up to 100 letters",
         ),
         ({"sensors": None}, "malformed entry"),
     ],

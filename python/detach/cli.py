@@ -12,7 +12,14 @@ from tyro.conf import Positional
 
 from detach import __version__
 from detach.config import RunConfig, preset
-from detach.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DetachError
+from detach.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    DetachError,
+    MachineError,
+    UsageError,
+)
 
 Args = TypeVar("Args")
 
@@ -133,16 +140,19 @@ def import_(argv: list[str]) -> int:
 
     cameras = {**dict.fromkeys(args.exchanged, True), **dict.fromkeys(args.kept, False)}
     wrist = {**dict.fromkeys(args.flipped, True), **dict.fromkeys(args.upright, False)}
-    import_sphere(
-        args.source,
-        args.out,
-        sensors=args.sensors,
-        cameras_exchanged=cameras,
-        wrist_flipped=wrist,
-        limit=args.limit,
-        workers=args.workers,
-        progress=_say,
-    )
+    try:
+        import_sphere(
+            args.source,
+            args.out,
+            sensors=args.sensors,
+            cameras_exchanged=cameras,
+            wrist_flipped=wrist,
+            limit=args.limit,
+            workers=args.workers,
+            progress=_say,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     return EXIT_OK
 
 
@@ -244,8 +254,28 @@ def _guarded(verb: str, *words: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
-        print("\ndetach: interrupted; what was done is saved", file=sys.stderr)
+        print(f"\ndetach: interrupted; {AFTER_CTRL_C.get(verb, DONE_AGAIN)}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except (OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        print(f"\ndetach: {_lack(error)}", file=sys.stderr)
+        return MachineError.exit_code
+
+
+def _lack(error: Exception) -> str:
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; check the path, the rights and the free space"
+    reason = str(error).partition("\n")[0] or "no reason given"
+    return f"memory does not suffice ({reason}); use smaller batches, pictures or windows"
+
+
+AFTER_CTRL_C = {
+    "train": "the same command with --resume goes on",
+    "import": "the same command goes on where it stopped",
+}
+DONE_AGAIN = "give the command again; nothing half-written counts"
 
 
 def _help() -> str:
@@ -259,13 +289,7 @@ def _parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = 
             return tyro.cli(kind, args=argv, prog=f"detach {verb}")
         return tyro.cli(kind, args=argv, prog=f"detach {verb}", default=default)
     except ValueError as error:
-        raise _usage(str(error)) from error
-
-
-def _usage(message: str) -> DetachError:
-    from detach.errors import UsageError
-
-    return UsageError(message)
+        raise UsageError(str(error)) from error
 
 
 def _train_default(argv: list[str]) -> TrainArgs:
@@ -276,7 +300,7 @@ def _train_default(argv: list[str]) -> TrainArgs:
     try:
         base = preset(name or "recommended")  # type: ignore[arg-type]
     except ValueError as error:
-        raise _usage(str(error)) from error
+        raise UsageError(str(error)) from error
     if recipe is not None:
         base = recipes.read(recipes.find(Path(recipe)), name)
     missing: Path = tyro.MISSING

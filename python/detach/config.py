@@ -50,7 +50,10 @@ class SensorConfig:
     """Sensors or kinds to use, by name; empty uses all."""
 
     def __post_init__(self) -> None:
-        _check("rate_hz", self.rate_hz, self.rate_hz > 0, "> 0")
+        _check("rate_hz", self.rate_hz, 0 < self.rate_hz <= 10_000, "in (0, 10000]")
+        _check("length", self.length, self.length is None or self.length > 1, "> 1")
+        _check("clip", self.clip, self.clip > 0, "> 0")
+        _check("max_gap_s", self.max_gap_s, self.max_gap_s >= 0, ">= 0")
         _check("std_floor", self.std_floor, self.std_floor > 0, "> 0")
 
 
@@ -67,8 +70,8 @@ class VideoConfig:
     frames: int = 20
 
     def __post_init__(self) -> None:
-        _check("size_px", self.size_px, self.size_px >= 16, ">= 16")
-        _check("frames", self.frames, self.frames >= 2, ">= 2")
+        _check("size_px", self.size_px, 16 <= self.size_px <= 1024, "in [16, 1024]")
+        _check("frames", self.frames, 3 <= self.frames <= 256, "in [3, 256]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +161,13 @@ class SpatialStageConfig:
     refine: bool = True
 
     def __post_init__(self) -> None:
+        _check_training(self)
         _check("clusters", self.clusters, self.clusters is None or self.clusters >= 2, ">= 2")
+        every = self.centroid_every
+        _check("centroid_every", every, every is None or every >= 1, ">= 1")
+        _check("bank_momentum", self.bank_momentum, 0 < self.bank_momentum <= 1, "in (0, 1]")
+        temperature = self.cluster_temperature
+        _check("cluster_temperature", temperature, temperature > 0, "> 0")
         _check("confident_q", self.confident_q, 0 < self.confident_q <= 1, "in (0, 1]")
         _check("video_gate", self.video_gate, 0 <= self.video_gate < 1, "in [0, 1)")
 
@@ -186,10 +195,10 @@ class TemporalStageConfig:
     momentum: float = 0.999
     momentum_ramp: bool = True
     """min(momentum, (1 + t) / (10 + t)) at step t; otherwise constant."""
-    momentum_start: Literal["weights", "random"] = "weights"
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, self.temperature > 0, "> 0")
+        _check_training(self)
+        _check("temperature", self.temperature, self.temperature >= 1e-3, ">= 0.001")
         _check("lambda_hard", self.lambda_hard, self.lambda_hard >= 1, ">= 1")
         _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
 
@@ -199,7 +208,8 @@ class AugmentConfig:
     """What training changes in its input; momentum copies and evaluation see it unchanged."""
 
     time_warp: float = 0.2
-    """Sigma of the smooth time-warp of sensor samples, from the second epoch on; 0: off."""
+    """Sigma of the smooth time-warp of sensor samples, in stage 2 and wherever there are no stages,
+    from the second epoch on; 0: off."""
     colour_jitter: float = 0.4
     """Brightness, contrast, saturation, the same for all frames of a clip; 0: off."""
     wrong_pictures: bool = False
@@ -218,6 +228,9 @@ class SupervisedConfig:
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        _check_training(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +254,10 @@ class RunConfig:
     stage2: TemporalStageConfig = field(default_factory=TemporalStageConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
+
+    def __post_init__(self) -> None:
+        _check("threads", self.threads, 0 <= self.threads <= 1024, "in [0, 1024]")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "in [0, 2^32)")
 
 
 _PAPER_V1: dict[str, Any] = {
@@ -268,6 +285,9 @@ _CAMERA_READY: dict[str, Any] = {
         "transpose": True,
     },
 }
+# What the authors' code does and this preset does not: hue jitter and blur; frozen BatchNorm and
+# momentum copies left in training mode; confidence recomputed every step; clusters split by halving
+# distances, with thresholds of their own for each data set; flow by RAFT (DIS here).
 _AUTHORS_CODE: dict[str, Any] = {
     "sensors": {"rate_hz": 30.0, "length": 128, "zscore": "keep-zero", "lowpass": True},
     "video": {"fit": "crop"},
@@ -278,7 +298,7 @@ _AUTHORS_CODE: dict[str, Any] = {
         "centre_motion": False,
     },
     "stage1": {"bank_momentum": 0.9, "cluster_on": "confident", "freeze_video": False},
-    "stage2": {"transpose": False, "momentum_ramp": False, "momentum_start": "random"},
+    "stage2": {"transpose": False, "momentum_ramp": False},
 }
 PRESETS: dict[Preset, dict[str, Any]] = {
     "recommended": {},
@@ -325,6 +345,13 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{f.name}.")
         else:
             yield f"{prefix}{f.name}", value
+
+
+def _check_training(stage: "SpatialStageConfig | TemporalStageConfig | SupervisedConfig") -> None:
+    _check("epochs", stage.epochs, stage.epochs >= 1, ">= 1")
+    _check("batch_size", stage.batch_size, stage.batch_size >= 2, ">= 2")
+    _check("learning_rate", stage.learning_rate, stage.learning_rate > 0, "> 0")
+    _check("weight_decay", stage.weight_decay, stage.weight_decay >= 0, ">= 0")
 
 
 def _check(name: str, value: object, ok: bool, must: str) -> None:

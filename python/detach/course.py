@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detach.checkpoint import Stateful, load_checkpoint, save_checkpoint
+from detach.checkpoint import Stateful, load_checkpoint, save_checkpoint, write_whole
 from detach.errors import DivergedError
 from detach.model import METRICS_FILE
 
@@ -197,8 +197,9 @@ class Course:
         self.extra, self._lines = dict(facts["extra"]), int(facts["lines"])
         self._clock.before_s = float(facts["elapsed_s"])
         path = self.folder / METRICS_FILE
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        path.write_text("".join(f"{x}\n" for x in lines[: self._lines]), encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        kept = text.splitlines()[: self._lines]
+        write_whole(path, "".join(f"{line}\n" for line in kept).encode())
         self.say(f"resumed at {self._stage}, epoch {self.epoch + 1}, step {self.step + 1}")
 
     def _random(self, *more: int) -> np.random.Generator:

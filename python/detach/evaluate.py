@@ -97,11 +97,21 @@ def evaluate(
         if leave_one_run_out and not isinstance(run.model, Supervised):
             protocols.append("leave-one-run-out")
         results = evaluate_run(run, cut, choose_track(run.config, cut.dataset, track), protocols)
-        older = read_results(folder) if (folder / RESULTS_FILE).is_file() else None
-        results = results.merged(older)
+        results = results.merged(_older(folder, say))
         write_results(folder, results)
         found.append(results)
     return make_table(found)
+
+
+def _older(folder: Path, say: Callable[[str], None]) -> Results | None:
+    """The results of an earlier evaluation; damaged ones are replaced."""
+    if not (folder / RESULTS_FILE).is_file():
+        return None
+    try:
+        return read_results(folder)
+    except DataError as error:
+        say(f"replaced: {error}")
+        return None
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ N windows, T samples, C channels, F frames, H W pixels, K clusters, d feature wi
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from detach import equations
 from detach.config import EncoderConfig, Preset, RunConfig, override, preset
+from detach.data.store import write_whole
 from detach.data.windows import ChannelStats, Windows
 from detach.encoders import (
     MIN_SAMPLES,
@@ -221,17 +222,14 @@ def save_run(
     """Writes config.yaml, stats.json and model.safetensors; ``about`` says data and classes."""
     save_config(folder, config, about)
     stats.save(folder / STATS_FILE)
-    part = folder / f".{MODEL_FILE}.part"
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, part, {"about": json.dumps(about)})
-    part.chmod(0o644)
-    part.replace(folder / MODEL_FILE)
+    write_whole(folder / MODEL_FILE, save(tensors, {"about": json.dumps(about)}))
 
 
 def save_config(folder: Path, config: RunConfig, about: dict[str, Any]) -> None:
     """Writes the resolved configuration and what it was applied to."""
     body = {"schema": RUN_SCHEMA, "about": about, "config": _plain(asdict(config))}
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
+    write_whole(folder / CONFIG_FILE, yaml.safe_dump(body, sort_keys=False).encode())
 
 
 def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -245,8 +243,8 @@ def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no run folder: {CONFIG_FILE} is not there") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     found = body.get("schema") if isinstance(body, dict) else None
     if found != RUN_SCHEMA:
         raise DataError(
@@ -254,9 +252,14 @@ def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
         )
     try:
         name: Preset = body["config"]["preset"]
-        return override(preset(name), body["config"]), dict(body["about"])
-    except (KeyError, TypeError, ValueError) as error:
+        config, about = override(preset(name), body["config"]), dict(body["about"])
+        whole = {f.name for f in fields(RunConfig)} <= set(body["config"])
+        sound = isinstance(about["data"], str) and isinstance(about.get("notes", {}), dict)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: missing or malformed entry: {error}") from error
+    if not (whole and sound):
+        raise DataError(f"{path}: entries are missing or malformed; was the file cut short?")
+    return config, about
 
 
 def load_run(folder: Path) -> Run:
@@ -279,7 +282,8 @@ def load_run(folder: Path) -> Run:
         model = build(config, len(stats.mean), clusters, len(classes))
         model.load_state_dict(load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DataError(f"{path}: does not fit {CONFIG_FILE}: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{path}: does not fit {CONFIG_FILE}: {reason}") from error
     model.eval()
     return Run(folder, config, model, stats, Path(about["data"]), classes, clusters)
 

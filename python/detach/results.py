@@ -198,14 +198,34 @@ def read_results(folder: Path) -> Results:
             f"{path}: schema must be {RESULTS_SCHEMA}, found {found!r}; evaluate the run again"
         )
     try:
-        return _results(raw)
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        results = _results(raw)
+        _check(results)
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise DataError(
             f"{path}: missing or malformed entry: {error}; evaluate the run again"
         ) from error
+    return results
+
+
+def _check(results: Results) -> None:
+    """What the reader relies on.
+
+    Raises:
+        ValueError: An array is not as long as the others, or a class that is not listed.
+    """
+    for task in results.tasks:
+        n, labels = len(task.truth), len(task.classes)
+        if not len(task.recording) == len(task.start_s) == len(task.index) == n:
+            raise ValueError(f"track {task.track!r}: arrays of different lengths")
+        if n and not 0 <= task.truth.min() <= task.truth.max() < labels:
+            raise ValueError(f"track {task.track!r}: a label beyond its {labels} classes")
+        if odd := [a.name for a in task.answers if a.probability.shape != (n, labels)]:
+            raise ValueError(f"track {task.track!r}: {odd[0]} must have {n} x {labels} numbers")
 
 
 def _results(raw: dict[str, Any]) -> Results:
+    if not isinstance(raw["method"], str) or not isinstance(raw["seed"], int):
+        raise TypeError(f"method {raw['method']!r} and seed {raw['seed']!r}")
     tasks = []
     for body in raw["tasks"]:
         answers = tuple(_revive(Answer, row, ("probability",)) for row in body["answers"])

@@ -1,9 +1,12 @@
 """One training run: material in, run folder out. The loops are in train_spatial, train_temporal."""
 
-import json
+import fcntl
+import os
 import platform
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from detach.baselines.supervised import train_supervised
 from detach.baselines.whole import train_global
 from detach.config import RunConfig
 from detach.course import Course
-from detach.data.recording import Dataset, read_dataset
+from detach.data.recording import Dataset, read_dataset, write_json
 from detach.data.splits import split_windows
 from detach.data.windows import Windows, load_windows
 from detach.errors import DataError, MachineError, UsageError
@@ -28,6 +31,7 @@ from detach.model import (
     MODEL_FILE,
     Detach,
     Global,
+    Network,
     build,
     load_config,
     load_run,
@@ -37,6 +41,7 @@ from detach.model import (
 from detach.train_spatial import train_spatial
 from detach.train_temporal import train_temporal
 
+MOST_THREADS = 1024
 Say = Callable[[str], None]
 
 
@@ -62,7 +67,13 @@ def load_material(data: Path, config: RunConfig, say: Say) -> Material:
         raise DataError(
             f"{data}: there is no label track {track!r}; it has {', '.join(dataset.classes)}"
         )
-    windows = load_windows(dataset, config, progress=say, video=config.method != "supervised")
+    pictures = config.method != "supervised"
+    windows = load_windows(dataset, config, progress=say, video=pictures)
+    if pictures and not windows.pictures:
+        raise DataError(
+            f"{data}: no recording has a video, which --method {config.method} learns from; only "
+            "--method supervised trains without"
+        )
     parts = split_windows(windows, dataset, config.split)
     say(", ".join(f"{name} {len(index)}" for name, index in parts.items()) + " windows")
     return Material(dataset, windows, parts, track)
@@ -87,7 +98,20 @@ def train(
         DivergedError: The loss is no longer finite; the last checkpoint stands.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after saving.
     """
-    _check_folder(out, config, resume=resume)
+    with _alone(out):
+        _check_folder(out, config, resume=resume)
+        _train(material, out, config, resume, stage1_from, say)
+    return out
+
+
+def _train(
+    material: Material,
+    out: Path,
+    config: RunConfig,
+    resume: bool,
+    stage1_from: Path | None,
+    say: Say,
+) -> None:
     windows, index = material.windows, material.parts["pretrain"]
     if config.augment.wrong_pictures:
         windows = windows.with_wrong_pictures(index, config.seed)
@@ -97,8 +121,11 @@ def train(
         raise DataError(f"{len(index)} windows to train on are too few for {clusters} clusters")
     torch.set_num_threads(config.threads or torch.get_num_threads())
     device = pick_device(config.device)
-    model = build(config, windows.samples.shape[2], clusters, len(classes)).to(device)
-    about = {
+    try:
+        model = build(config, windows.samples.shape[2], clusters, len(classes)).to(device)
+    except ValueError as error:
+        raise UsageError(f"{material.dataset.folder}: {error}") from error
+    about: dict[str, Any] = {
         "data": str(material.dataset.folder.resolve()),
         "track": material.track,
         "classes": list(classes),
@@ -108,12 +135,12 @@ def train(
         "notes": dict(material.dataset.notes),
         "channels": [c.name for c in windows.channels],
     }
+    if stage1_from is not None:
+        _take_spatial(model, config, stage1_from, Path(about["data"]))
+        about["stage1_from"] = stage1_from.name
     course = Course(out, config.seed, resume=resume, say=say)
     save_config(out, config, about)
-    (out / ENV_FILE).write_text(json.dumps(_environment(device), indent=1) + "\n", encoding="utf-8")
-    if stage1_from is not None and isinstance(model, Detach):
-        _take_spatial(model, config, stage1_from)
-        about["stage1_from"] = stage1_from.name
+    write_json(out / ENV_FILE, _environment(device))
     with course.listening():
         if isinstance(model, Detach):
             if stage1_from is None and not course.done("stage1"):
@@ -125,14 +152,43 @@ def train(
             labels = windows.labels[material.track]
             train_supervised(model, windows, material.parts, labels, course, config)
     save_run(out, config, model, windows.stats, about)
-    return out
 
 
-def _take_spatial(model: Detach, config: RunConfig, folder: Path) -> None:
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Holds a run folder against other processes; the lock goes with the process, however it ends.
+
+    Raises:
+        UsageError: Another process is training into it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every network file system has locks
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{out}: another process is training into it; wait, or name another folder"
+                ) from error
+        yield
+    finally:
+        os.close(folder)
+        with suppress(OSError):
+            out.rmdir()  # only where nothing came to be in it
+
+
+def _take_spatial(model: Network, config: RunConfig, folder: Path, data: Path) -> None:
     """Copies what stage 1 trained from a run whose stage 1 had the same options and seed."""
+    if not isinstance(model, Detach):
+        raise UsageError(f"method {config.method} has no stage 1 to take from {folder}")
     run = load_run(folder)
     shared = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
     unlike = [name for name in shared if getattr(run.config, name) != getattr(config, name)]
+    if run.data != data:
+        unlike.append("data")
+    if run.clusters != len(model.centroids):
+        unlike.append("number of clusters")
     if unlike or not isinstance(run.model, Detach):
         what = f"other {', '.join(unlike)}" if unlike else f"method {run.config.method}"
         raise UsageError(f"{folder}: stage 1 cannot be taken from a run with {what}")
@@ -144,8 +200,11 @@ def pick_device(name: str) -> torch.device:
     """The device to train on; ``auto`` takes a GPU where there is one.
 
     Raises:
+        UsageError: It is none of those there are.
         MachineError: A GPU is asked for and there is none.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UsageError(f"device must be auto, cpu, cuda or cuda:0 and so on, got {name!r}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -154,6 +213,23 @@ def pick_device(name: str) -> torch.device:
             "use --device cpu, or install a CUDA build of torch"
         )
     return torch.device(name)
+
+
+def _check_machine(out: Path, config: RunConfig) -> None:
+    """What would be found out only after the data were read.
+
+    Raises:
+        UsageError: An impossible number of threads, or a file where the run folder is to be.
+        MachineError: No such device, or no right to write.
+    """
+    pick_device(config.device)
+    if not 0 <= config.threads <= MOST_THREADS:
+        raise UsageError(f"threads must be 0 to {MOST_THREADS}, got {config.threads}")
+    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UsageError(f"{there} is a file; name another folder for the run")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise MachineError(f"{there} cannot be written; name another folder for the run")
 
 
 def _check_folder(out: Path, config: RunConfig, *, resume: bool) -> None:
@@ -217,6 +293,7 @@ def train_seeds(
     """
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
+    _check_machine(out, config)
     wanted = [config] if seeds == 1 else [replace(config, seed=s) for s in range(seeds)]
     folders = [out] if seeds == 1 else [out / f"seed{c.seed}" for c in wanted]
     for one, folder in zip(wanted, folders, strict=True):

@@ -19,7 +19,7 @@ from detach.checkpoint import Stateful
 from detach.config import RunConfig, TemporalStageConfig
 from detach.course import Course
 from detach.data.windows import Windows
-from detach.encoders import SensorTemporalEncoder, VideoTemporalEncoder, motion_input, shrink
+from detach.encoders import motion_input, shrink
 from detach.model import Detach, batches, embed, load_batch
 from detach.optimizers import Stepper, full_precision
 
@@ -166,8 +166,6 @@ class MomentumEncoders:
         self._online = nn.ModuleList([model.video_temporal, model.sensor_temporal])
         self._stage = config.stage2
         self.encoders = copy.deepcopy(self._online)
-        if config.stage2.momentum_start == "random":
-            self.encoders = _fresh(self._online, config).to(model.centroids.device)
         self.encoders.eval().requires_grad_(False)
 
     def __call__(self, motion: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,19 +183,6 @@ class MomentumEncoders:
             slow.lerp_(fast, 1.0 - m)
         for old, new in zip(self.encoders.buffers(), self._online.buffers(), strict=True):
             old.copy_(new)
-
-
-def _fresh(online: nn.ModuleList, config: RunConfig) -> nn.ModuleList:
-    """Encoders of the same shape with other random weights, as the authors' code starts from."""
-    channels = next(online[1].parameters()).shape[1]  # of the first convolution
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + 1)
-        return nn.ModuleList(
-            [
-                VideoTemporalEncoder(config.encoders),
-                SensorTemporalEncoder(channels, config.encoders),
-            ]
-        )
 
 
 def _watch(

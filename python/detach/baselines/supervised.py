@@ -49,7 +49,8 @@ def train_supervised(
             lambda i: torch.from_numpy(windows.samples[index[i]]).to(device),
         ):
             sigma = config.augment.time_warp
-            seen = time_warp(samples, sigma, course.generator()) if sigma else samples
+            warped = sigma > 0 and course.epoch > 0
+            seen = time_warp(samples, sigma, course.generator()) if warped else samples
             with stepper.autocast():
                 loss = F.cross_entropy(model(seen), target[torch.from_numpy(chosen)])
             stepper.step(loss)

@@ -81,6 +81,8 @@ class ChannelStats:
             raise DataError(f"{path}: missing or malformed entry: {error}") from error
         if not len(stats.names) == len(stats.mean) == len(stats.std):
             raise DataError(f"{path}: names, mean and std must be equally long")
+        if not np.isfinite((*stats.mean, *stats.std)).all() or min(stats.std, default=0.0) < 0:
+            raise DataError(f"{path}: means must be finite, and deviations also not negative")
         return stats
 
 

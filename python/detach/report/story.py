@@ -118,12 +118,17 @@ def _json(path: Path) -> dict[str, Any]:
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
         yield _json_line(path, number, line)
 
 
 def _json_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise DataError.at(path, number, f"not a JSON object: {error}") from error
+        row = dict(json.loads(line))
+        if "losses" in row:
+            numbers = (row["epoch"], row.get("change_rate", 0.0), *row["losses"].values())
+            np.array(numbers, dtype=float)
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        raise DataError.at(path, number, f"not a JSON object of an epoch: {error}") from error
+    return row
