@@ -118,8 +118,11 @@ def find_runs(folders: Sequence[Path]) -> tuple[Path, ...]:
     """Run folders among ``folders`` and up to two levels below them.
 
     Raises:
+        UsageError: No folder is given.
         DataError: One of them holds none.
     """
+    if not folders:
+        raise UsageError("at least one run folder must be given, found none")
     found: list[Path] = []
     for folder in folders:
         here = [folder / CONFIG_FILE]

@@ -5,6 +5,7 @@ N windows, T samples, C channels, F frames, H W pixels, K clusters, d feature wi
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,18 @@ def build(config: RunConfig, channels: int, clusters: int, classes: int = 0) -> 
         return Detach(channels, clusters, config.encoders)
 
 
+@contextmanager
+def standing_still(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards every part is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def batches(index: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """Consecutive pieces of at most ``size``."""
     for start in range(0, len(index), size):
@@ -178,14 +191,14 @@ def embed(
     if isinstance(model, Supervised):
         raise TypeError("a supervised run has no video embedding; use predict")
     device = next(model.parameters()).device
-    mode = model.training
-    model.eval()
     parts: list[tuple[Tensor, ...]] = []
-    for piece in batches(index, batch):
-        samples, frames, flow = load_batch(windows, piece, flow=model.config.flow, device=device)
-        pair = (*model.encode_sensors(samples), *model.encode_video(frames, flow))
-        parts.append(tuple(x.float().cpu() for x in pair))
-    model.train(mode)
+    with standing_still(model):
+        for piece in batches(index, batch):
+            samples, frames, flow = load_batch(
+                windows, piece, flow=model.config.flow, device=device
+            )
+            pair = (*model.encode_sensors(samples), *model.encode_video(frames, flow))
+            parts.append(tuple(x.float().cpu() for x in pair))
     columns = zip(*parts, strict=True) if parts else [[torch.zeros(0, model.config.width)]] * 4
     return Embeddings(*(torch.cat(list(column)).numpy() for column in columns))
 
@@ -196,13 +209,11 @@ def predict(
 ) -> NDArray[np.float32]:
     """Class probabilities [n, L] of a supervised network."""
     device = next(model.parameters()).device
-    mode = model.training
-    model.eval()
-    parts = [
-        model(torch.from_numpy(windows.samples[piece]).to(device)).softmax(dim=1).cpu()
-        for piece in batches(index, batch)
-    ]
-    model.train(mode)
+    with standing_still(model):
+        parts = [
+            model(torch.from_numpy(windows.samples[piece]).to(device)).softmax(dim=1).cpu()
+            for piece in batches(index, batch)
+        ]
     return torch.cat(parts).numpy()
 
 

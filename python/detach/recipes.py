@@ -68,8 +68,8 @@ def _compose(path: Path) -> yaml.MappingNode:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{path}:{line}: not YAML: {error.problem}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if node is None:
         return yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(node, yaml.MappingNode):
@@ -90,7 +90,7 @@ def _leaves(
             line = key_node.start_mark.line + 1
             try:
                 value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-            except yaml.YAMLError as error:
+            except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
                 raise UsageError(f"{path}:{line}: {'.'.join(keys)} is no plain value") from error
             yield keys, value, line
 
@@ -102,6 +102,9 @@ def _field(path: Path, line: int, keys: tuple[str, ...]) -> Any:
         hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
         if key not in hints:
             name = ".".join(keys[: depth + 1])
+            if not hints:
+                name = ".".join(keys[:depth])
+                raise UsageError(f"{path}:{line}: {name} must be {_words(kind)}, got a mapping")
             near = difflib.get_close_matches(key, hints, 1)
             hint = f"perhaps you meant {near[0]}" if near else f"there are {', '.join(hints)}"
             raise UsageError(f"{path}:{line}: {name} is no option; {hint}")
@@ -112,11 +115,27 @@ def _field(path: Path, line: int, keys: tuple[str, ...]) -> Any:
 def _check(path: Path, line: int, keys: tuple[str, ...], value: object) -> None:
     kind = _field(path, line, keys)
     name = ".".join(keys)
-    if name == "preset" and value not in PRESETS:
+    if name == "preset" and not (isinstance(value, str) and value in PRESETS):
         raise UsageError(f"{path}:{line}: preset must be one of {', '.join(PRESETS)}")
     if not _fits(value, kind):
-        shown = getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind)
-        raise UsageError(f"{path}:{line}: {name} must be {shown}, got {value!r}")
+        hint = "; YAML wants a point in 1.0e-4" if isinstance(value, str) and "e" in value else ""
+        hint = hint if _fits(0.5, kind) else ""
+        raise UsageError(f"{path}:{line}: {name} must be {_words(kind)}, got {value!r}{hint}")
+
+
+def _words(kind: Any) -> str:
+    """A type as people say it."""
+    if dataclasses.is_dataclass(kind):
+        return f"a mapping of {', '.join(f.name for f in dataclasses.fields(kind))}"
+    options = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(map(str, options))
+    if typing.get_origin(kind) is tuple:
+        return "a list of names, like [switch]"
+    if options:
+        return " or ".join(map(_words, options))
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return words.get(kind, "null")
 
 
 def _fits(value: object, kind: Any) -> bool:

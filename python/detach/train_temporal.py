@@ -47,7 +47,7 @@ def train_temporal(
         if place is None:  # not sooner: a run that resumes has its weights back only here
             place = Places.of(model, windows, index)
             share = signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
-            for sign, text in signs.of_momentum(share):
+            for sign, text in signs.of_momentum(share) if momentum.needed else ():
                 course.warn(sign, text)
         trained.train()
         for rows, (samples, frames, flow) in course.steps(
@@ -75,8 +75,7 @@ def _loss(
     config: RunConfig,
 ) -> Tensor:
     """The weighted contrastive loss of one batch. Only trained encoders see augmented input."""
-    with torch.no_grad():
-        video_momentum, sensor_momentum = momentum(motion, samples)
+    slow = momentum(motion, samples)
     generator = course.generator()
     if config.augment.time_warp and course.epoch > 0:
         samples = time_warp(samples, config.augment.time_warp, generator)
@@ -90,8 +89,7 @@ def _loss(
             video.float(),
             place.sensor,
             sensor.float(),
-            video_momentum.float(),
-            sensor_momentum.float(),
+            *(slow or (video.detach().float(), sensor.detach().float())),
             **loss_options(config.stage2, plain=config.method == "infonce"),
         )
 
@@ -165,13 +163,18 @@ class MomentumEncoders:
     def __init__(self, model: Detach, config: RunConfig) -> None:
         self._online = nn.ModuleList([model.video_temporal, model.sensor_temporal])
         self._stage = config.stage2
+        self.needed = config.method != "infonce" and config.stage2.temporal != "none"
+        """Whether the loss looks at temporal similarity at all."""
         self.encoders = copy.deepcopy(self._online)
         self.encoders.eval().requires_grad_(False)
 
-    def __call__(self, motion: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Video and sensor features [n, d]."""
+    @torch.no_grad()
+    def __call__(self, motion: Tensor, samples: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Video and sensor features [n, d], or None where nobody needs them."""
+        if not self.needed:
+            return None
         video, sensor = self.encoders
-        return video(motion), sensor(samples)
+        return video(motion).float(), sensor(samples).float()
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -298,7 +298,7 @@ def _fits(value: object, kind: Any) -> bool:
     if isinstance(value, int | float):
         finite = abs(value) < LARGEST
         return finite and (float in options or (int in options and value == int(value)))
-    return str in options
+    return isinstance(value, str) and str in options
 
 
 def _is_name(text: object) -> bool:
