@@ -42,7 +42,7 @@ def test_recipe_goes_over_its_preset(tmp_path: Path) -> None:
         ("stge2: {}\n", r"mine.yaml:1: stge2 is no option; perhaps you meant stage2"),
         (
             "seed: 1\nstage2:\n  epochs: many\n",
-            r"mine.yaml:3: stage2.epochs must be int, got 'many'",
+            r"mine.yaml:3: stage2.epochs must be a whole number, got 'many'",
         ),
         ("stage2:\n  gate: both\n", r"mine.yaml:2: stage2.gate must be"),
         ("a: [1\n", r"mine.yaml:2: not YAML"),

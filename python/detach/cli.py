@@ -1,6 +1,7 @@
 """`detach VERB`: arguments in, one function called, errors as one message. No logic."""
 
 import os
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -106,6 +107,8 @@ class EvaluateArgs:
     track: str | None = None
     """Label track to recognise; None takes the run's."""
     leave_one_run_out: bool = False
+    append: Path | None = None
+    """Also add every number of the table to this CSV file, with commit and device."""
 
 
 @dataclass(kw_only=True)
@@ -205,6 +208,11 @@ def evaluate(argv: list[str]) -> int:
         progress=_say,
     )
     print(table)
+    if args.append is not None:
+        from detach import ledger
+
+        device = f"{platform.machine()}, {os.cpu_count()} cores"
+        print(f"{ledger.append(args.append, table, device)} lines added to {args.append}")
     return EXIT_OK
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from detach.checkpoint import Stateful, load_checkpoint, save_checkpoint, write_whole
-from detach.errors import DivergedError
+from detach.errors import DivergedError, MachineError
 from detach.model import METRICS_FILE
 
 STAGES = ("stage1", "stage2", "global", "supervised")
@@ -224,8 +224,15 @@ class Course:
         return "  ".join(parts)
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        path = self.folder / METRICS_FILE
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise MachineError(
+                f"{path}: cannot be written: {error.strerror or error}; what is saved stands, go "
+                "on with --resume"
+            ) from error
         self._lines += 1
 
 

@@ -136,7 +136,8 @@ def writable_folder(folders: Iterable[Path]) -> Path:
         else:
             return folder
     raise MachineError(
-        f"no folder for prepared pictures can be written: {', '.join(problems)}; choose another"
+        f"no folder for prepared pictures can be written: {', '.join(problems)}; "
+        "set XDG_CACHE_HOME to one that can"
     )
 
 

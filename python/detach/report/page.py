@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from detach import __version__
+from detach.data.store import write_whole
 from detach.errors import DataError
 from detach.evaluate import find_runs
 from detach.report import figures, strips
@@ -57,9 +58,7 @@ def report(
         except DataError as error:
             problem = str(error)
     path = out or Path(runs[0]) / REPORT_FILE
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(render(stories, table, look, problem), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, render(stories, table, look, problem).encode())
     return path
 
 
