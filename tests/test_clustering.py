@@ -89,3 +89,12 @@ def test_logits_give_gradient_to_features_only() -> None:
     state.logits(features, 0.1).sum().backward()
     assert features.grad is not None
     assert not state.centroids.requires_grad
+
+
+def test_windows_that_are_all_alike_are_halved_too() -> None:
+    state = OnlineClustering.start(blobs((60, 30)), 3, seed=0)
+    state.memory_bank = torch.eye(16)[:1].expand(90, 16).clone()
+    state.label = torch.zeros(90, dtype=torch.long)
+    state.update_centroids()
+    assert state.refill_small(10, seed=0) == 2
+    assert int(state.sizes.min()) >= 10

@@ -88,10 +88,16 @@ class OnlineClustering:
         for cluster in small.tolist():
             largest = int(self.sizes.argmax())
             members = (self.label == largest).nonzero().squeeze(1)
-            half = _kmeans(self.memory_bank[members].numpy(), 2, seed)
-            self.label[members[torch.from_numpy(half) == 1]] = cluster
+            self.label[members[self._halve(members, seed)]] = cluster
             self.update_centroids()
         return len(small)
+
+    def _halve(self, members: Tensor, seed: int) -> Tensor:
+        """Which of the windows ``members`` [n] go to the new cluster, bool [n]."""
+        rows = self.memory_bank[members]
+        if (rows - rows[0]).abs().max() < 1e-6:  # all alike, as quiet windows may be
+            return torch.arange(len(members)) % 2 == 1
+        return torch.from_numpy(_kmeans(rows.numpy(), 2, seed)) == 1
 
     def distances(self) -> Tensor:
         """Euclidean distance of each bank row to the centroid of its label, [N]."""

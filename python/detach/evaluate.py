@@ -323,6 +323,6 @@ def _untrained(run: Run) -> Network | None:
 
 
 def _on_device(run: Run) -> Network:
-    wanted = run.config.device
-    name = "cuda" if wanted in {"auto", "cuda"} and torch.cuda.is_available() else "cpu"
-    return run.model.to(name).eval()
+    """Where the run was trained, or on the CPU of a machine that has no GPU."""
+    wanted = "cuda" if run.config.device == "auto" else run.config.device
+    return run.model.to(wanted if torch.cuda.is_available() else "cpu").eval()
