@@ -52,6 +52,10 @@ def test_unknown_verb_and_option(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "x", "--out", "run", "--preset", "best"], 2, "preset must be one of"),
         (["evaluate", "no-such-run"], 3, "no run folder"),
         (["report", "no-such-run"], 3, "no run folder"),
+        (["report"], 2, "at least one run folder"),
+        (["evaluate"], 2, "at least one run folder"),
+        (["import", "sphere", "x", "out", "--limit", "0"], 2, "limit must be at least 1"),
+        (["simulate", "home", "--minutes", "nan"], 2, "minutes must be > 0"),
         (["import", "sphere", "no-such-folder", "out"], 3, "no-such-folder"),
     ],
 )
@@ -90,3 +94,31 @@ def test_train_evaluate_report(
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert len(page) < 5_000_000
     assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "file"), "file: No space left on device; check"),
+        (MemoryError("9 TB"), "memory does not suffice (9 TB)"),
+        (RuntimeError("CUDA out of memory\nmore"), "memory does not suffice (CUDA out of memory)"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_message(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setitem(VERBS, "doctor", (fail, ""))
+    assert main(["doctor"]) == 4
+    assert said in capsys.readouterr().err
+
+
+def test_other_errors_are_ours_and_stay_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: list[str]) -> int:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setitem(VERBS, "doctor", (fail, ""))
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["doctor"])

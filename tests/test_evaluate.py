@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from detach.results import (
     CLOCK,
     MAJORITY,
     RAW,
+    RESULTS_FILE,
     UNTRAINED,
     Retrieval,
     label_runs,
     read_results,
+    write_results,
 )
 from detach.table import make_table
 
@@ -181,3 +184,20 @@ def test_wrong_folders_tracks_and_schemas_are_told(runs: Path, tmp_path: Path) -
     (tmp_path / "results.json").write_text('{"schema": 99}')
     with pytest.raises(DataError, match="schema must be 1, found 99"):
         read_results(tmp_path)
+
+
+def test_damaged_results_are_named_and_made_anew(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(find_runs([runs])[0], tmp_path / "run")
+    evaluate([tmp_path / "run"])
+    path = tmp_path / "run" / RESULTS_FILE
+    found = read_results(path.parent)
+    task = replace(found.tasks[0], truth=np.full_like(found.tasks[0].truth, 99))
+    write_results(path.parent, replace(found, tasks=(task,)))
+    with pytest.raises(DataError, match="a label beyond its"):
+        read_results(path.parent)
+    said: list[str] = []
+    evaluate([tmp_path / "run"], progress=said.append)
+    assert any(line.startswith("replaced: ") for line in said)
+    assert read_results(path.parent).tasks[0].truth.max() < 99
+    with pytest.raises(UsageError, match="at least one run folder"):
+        find_runs([])

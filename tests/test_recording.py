@@ -1,6 +1,7 @@
 """The folder formats: round trips, exact line numbers, and nothing half-written."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from detach.data import store
 from detach.data.recording import (
+    DATASET_FILE,
     RECORDING_FILE,
     Dataset,
     LabelTrack,
@@ -27,6 +29,7 @@ from detach.data.recording import (
 from detach.data.tables import read_intervals, read_numbers, read_times
 from detach.errors import DataError, MachineError
 
+VIDEO = {"name": "v", "file": "v.mp4", "fps": 10, "frames": 9, "width_px": 64, "height_px": 48}
 SHAKER = SensorTrack(name="shaker", kind="acceleration", unit="g", hz=30.0, axes=("x", "y"))
 
 
@@ -179,6 +182,14 @@ def test_reading_numbers_is_fast(tmp_path: Path) -> None:
         ({"schema": 7}, "schema must be 1, found 7"),
         ({"duration_s": -1.0}, "duration_s must be > 0, found -1.0"),
         ({"duration_s": "long"}, "malformed entry: could not convert"),
+        ({"duration_s": 10**400}, "malformed entry: int too large"),
+        ({"duration_s": 1e9}, "duration_s must be <= 604800, a week, found 1000000000.0"),
+        ({"videos": [VIDEO | {"width_px": 0}]}, "width and height of 'v' must be 8 to 16384"),
+        ({"videos": [VIDEO | {"frames": 4.5}]}, "frames of 'v' must be int, found 4.5"),
+        ({"videos": [VIDEO | {"fps": "10"}]}, "fps of 'v' must be float, found '10'"),
+        ({"videos": [VIDEO | {"start_s": math.nan}]}, "start_s of 'v' must be float, found nan"),
+        ({"videos": [VIDEO | {"name": "a/b"}]}, "'a/b' is no name; names are up to"),
+        ({"videos": [VIDEO, VIDEO]}, "videos must be named differently, found ['v', 'v']"),
         ({"sensors": [{"name": "shaker"}]}, "malformed entry"),
         ({"sensors": [{"name": "s", "colour": "red"}]}, "SensorTrack has no 'colour'"),
         (
@@ -243,3 +254,40 @@ def test_json_that_cannot_be_written_is_the_machines_fault(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match=r"x\.json: 3 bytes could not be written"):
         store.write_json(tmp_path / "file" / "x.json", {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"splits": {"train": "one"}}, "'train' in splits must be a list of names, found 'one'"),
+        ({"splits": {"train": [1]}}, "'train' in splits must be a list of names, found [1]"),
+        ({"splits": {"train": ["../one"]}}, "'train' in splits: '../one' is no name"),
+        ({"classes": {"a": ["x", "x"]}}, "'a' in classes: 'x' is listed twice"),
+        ({"notes": "text"}, "malformed entry"),
+    ],
+)
+def test_a_wrong_data_set_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    body = {"schema": 1, "name": "d", "classes": {}, "splits": {}, **changes}
+    (tmp_path / DATASET_FILE).write_text(json.dumps(body))
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / DATASET_FILE))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": 1' + "0" * 5000 + "}", "{"])
+def test_json_beyond_reading_is_a_damaged_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=r"x\.json.* not JSON"):
+        store.read_json(tmp_path / "x.json", 1, "something")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [("0,inf,idle", r":2: times must be finite"), ('0,1,"idle', r": cannot be read as text")],
+)
+def test_labels_without_an_end_are_refused(tmp_path: Path, rows: str, said: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"start_s,end_s,name\n{rows}\n2,3,idle\n")
+    with pytest.raises(DataError, match=said):
+        read_intervals(path)

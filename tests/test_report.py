@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,14 @@ def test_traces_draw_only_what_moves() -> None:
     assert "b&lt;c" in svg
     assert ">a<" not in svg
     assert not shown.right
+
+
+@pytest.mark.parametrize(
+    "row",
+    ['{"losses": null}', '{"epoch": 1, "losses": {"a": "x"}}', '{"epoch": "x", "losses": {}}'],
+)
+def test_story_names_the_line_that_is_no_epoch(run: Path, tmp_path: Path, row: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/metrics.jsonl").write_text(f"{row}\n")
+    with pytest.raises(DataError, match=r"metrics.jsonl:1: not a JSON object of an epoch"):
+        read_story(tmp_path / "run")

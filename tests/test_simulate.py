@@ -204,7 +204,7 @@ def test_without_graphics_the_packages_are_named(monkeypatch: pytest.MonkeyPatch
     [
         ({"home": "castle"}, "home must be one of opportunity; found 'castle'"),
         ({"level": "insane"}, "level must be one of"),
-        ({"minutes": 0.0}, "minutes must be > 0; found 0.0"),
+        ({"minutes": 0.0}, "minutes must be > 0 and at most 100000; found 0.0"),
         ({"minutes": 0.1}, "minutes must be at least"),
         ({"runs": 2}, "runs must be >= 3"),
         ({"size": (10, 10)}, "size must be 32 to 2048"),

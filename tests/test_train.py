@@ -1,5 +1,6 @@
 """Training: the path through both stages, what the presets change, resuming bit for bit."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -287,6 +288,61 @@ def test_refusals(material: Material, tmp_path: Path) -> None:
         build(small(sensors={"rate_hz": 10.0}), 6, 4)
     with pytest.raises(MachineError, match="sees no GPU"):
         pick_device("cuda:7")
+
+
+def test_two_processes_do_not_train_into_one_folder(material: Material, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another process is training into it"):
+            train(material, out, small(), say=quiet)
+    finally:
+        os.close(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"device": "tpu"}, "device must be auto"), ({"threads": 100_000}, "threads must be")],
+)
+def test_what_the_machine_cannot_do_is_said_first(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    def run() -> None:
+        config = small(**changes)
+        train_seeds(tmp_path / "none", tmp_path / "run", config, 1, resume=False, say=quiet)
+
+    with pytest.raises((UsageError, ValueError), match=said):
+        run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file"):
+        train_seeds(tmp_path, tmp_path / "file/run", small(), 1, resume=False, say=quiet)
+
+
+def test_recordings_without_video_train_only_supervised(data: Path) -> None:
+    for path in data.glob("r*/recording.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"videos": []}))
+    with pytest.raises(DataError, match="no recording has a video"):
+        load_material(data, small(), quiet)
+    assert not load_material(data, small(method="supervised"), quiet).windows.pictures
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"), [("  stage1:", "was the file cut short"), ("config:", "malformed entry")]
+)
+def test_half_a_configuration_is_refused(
+    material: Material, tmp_path: Path, cut: str, said: str
+) -> None:
+    train(material, tmp_path / "run", small(method="global"), say=quiet)
+    path = tmp_path / "run/config.yaml"
+    path.write_text(path.read_text().partition(cut)[0])
+    with pytest.raises(DataError, match=said):
+        load_run(tmp_path / "run")
 
 
 def test_divergence_is_said(material: Material, tmp_path: Path) -> None:

@@ -342,3 +342,20 @@ def test_optical_flow_follows_the_motion_and_is_kept(tmp_path: Path) -> None:
     assert_allclose(np.median(inside[1], axis=(0, 1)), [-1.0, 0.0], atol=0.15)
     assert len(list(tmp_path.glob("x.flow-*.npy"))) == 1
     assert_array_equal(frames.flow(pairs) * video.FLOW_STEP_PX, flow)
+
+
+def test_a_video_of_another_rate_is_seen_by_its_length(tmp_path: Path) -> None:
+    track = write_video(tmp_path / "video.mp4")
+    slower = dataclasses.replace(track, fps=track.fps / 4)
+    with pytest.raises(DataError, match=r"last frame is at .* s, but .* take 12.0 s. Check fps"):
+        decode_all(tmp_path / "video.mp4", slower)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_damaged_cache_is_made_again(tmp_path: Path, size: int) -> None:
+    one = recording(tmp_path)
+    before = open_frames([one], VideoConfig(), dataset=tmp_path)[0]
+    pictures = before.pictures.copy()
+    before.path.write_bytes(before.path.read_bytes()[:size])
+    again = open_frames([one], VideoConfig(), dataset=tmp_path)[0]
+    assert np.array_equal(again.pictures, pictures)

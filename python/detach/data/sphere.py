@@ -9,19 +9,16 @@ run has been going on.
 """
 
 import json
-import multiprocessing
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from detach.data import sphere_cameras as cameras
 from detach.data import sphere_files as files
+from detach.data.processes import in_processes
 from detach.data.recording import (
     RECORDING_FILE,
     Dataset,
@@ -150,24 +147,9 @@ def _in_processes(
     if workers == 1 or len(entries) < 2:
         yield from (import_one(entry, plan) for entry in entries)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _ignore_interrupts)
-    try:
-        futures = [pool.submit(import_one, entry, plan) for entry in entries]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise MachineError(
-            "a process of the import was ended, perhaps for want of memory, or the script that "
-            "called has no __main__ guard; try one worker"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C is for the parent, which lets running recordings finish."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    calls = [(entry, plan) for entry in entries]
+    for _, result in in_processes(import_one, calls, workers, finish=True):
+        yield result
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def read_duration(entry: Entry) -> float:
     path = entry.folder / "meta.json"
     try:
         end = float(json.loads(path.read_text(encoding="utf-8"))["end"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: an entry 'end' in seconds expected: {error}") from error
     if not 0 < end < 24 * 3600:
         raise DataError(f"{path}: 'end' must be between 0 s and one day, found {end!r}")

@@ -4,10 +4,8 @@ For each run: a script, its physics, the sensors, and last the pictures. Sensors
 from the seed alone; pictures also depend on the machine's OpenGL.
 """
 
-import multiprocessing
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detach.data.processes import in_processes
 from detach.data.recording import (
     PRESENCE_TRACK,
     Dataset,
@@ -50,6 +49,7 @@ Progress = Callable[[str], None]
 
 MINUTES_A_RUN = 7.5
 FEWEST_RUNS = 6
+MOST_MINUTES = 100_000
 SUBJECTS = 4
 LAMP_OFF = 0.35
 SOURCE = "simulator"
@@ -148,9 +148,10 @@ def _check(
         raise UsageError(f"{out}: is already there; give another folder or remove it")
     if home not in HOMES:
         raise UsageError(f"home must be one of {', '.join(HOMES)}; found {home!r}")
+    if not 0 < minutes <= MOST_MINUTES:
+        raise UsageError(f"minutes must be > 0 and at most {MOST_MINUTES}; found {minutes!r}")
     count = max(FEWEST_RUNS, round(minutes / MINUTES_A_RUN)) if runs is None else runs
     rules = (
-        ("minutes", minutes, 0 < minutes < float("inf"), "> 0"),
         ("seed", seed, seed >= 0, ">= 0"),
         ("runs", count, count >= 3, ">= 3, one each to train, validate and test"),
         ("size", size, all(32 <= s <= 2048 for s in size), "32 to 2048 px"),
@@ -173,11 +174,9 @@ def _do(jobs: Sequence[_Job], workers: int, progress: Progress | None) -> None:
         for job in jobs:
             _record(job, progress)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
-        for done, job in zip(pool.map(_record, jobs), jobs, strict=True):
-            if progress:
-                progress(f"{job.name} of {len(jobs)}: {done}")
+    for i, done in in_processes(_record, [(job,) for job in jobs], workers, finish=False):
+        if progress:
+            progress(f"{jobs[i].name} of {len(jobs)}: {done}")
 
 
 def _record(job: _Job, progress: Progress | None = None) -> str:
