@@ -48,7 +48,11 @@ def test_unknown_verb_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["train", "no-such-folder", "--out", "run"], 3, "dataset.json is not there"),
         (["train", "x", "--out", "run", "--config", "none.yaml"], 2, "recipe none.yaml"),
-        (["train", "x", "--out", "run", "--stage2.temperature", "-1"], 2, "must be >= 0.001"),
+        (
+            ["train", "x", "--out", "run", "--stage2.temperature", "-1"],
+            2,
+            "must be in [0.001, 100]",
+        ),
         (["train", "x", "--out", "run", "--preset", "best"], 2, "preset must be one of"),
         (["evaluate", "no-such-run"], 3, "no run folder"),
         (["report", "no-such-run"], 3, "no run folder"),

@@ -54,7 +54,7 @@ def test_recipe_goes_over_its_preset(tmp_path: Path) -> None:
         ("preset: [v9]\n", r"mine.yaml:1: preset must be one of"),
         ("a: " + "[" * 5000, r"mine.yaml: cannot be read"),
         ("preset: v9\n", r"mine.yaml:1: preset must be one of"),
-        ("stage2:\n  temperature: -1\n", r"mine.yaml: temperature must be >= 0.001, got -1"),
+        ("stage2:\n  temperature: -1\n", r"mine.yaml: temperature must be in .0.001, 100., got -1"),
         ("stage2: !!python/object/apply:os.system ['true']\n", r"mine.yaml:1: "),
     ],
 )
@@ -101,6 +101,12 @@ def test_flatten_and_override_go_round() -> None:
         ("video.size_px", 4),
         ("sensors.rate_hz", 1e6),
         ("windows.hop_s", 3.0),
+        ("windows.seconds", 1e9),
+        ("encoders.motion_size_px", -3),
+        ("encoders.video_scale", 1e9),
+        ("split.pretrain", 1.0),
+        ("split.seed", -1),
+        ("stage1.warmup_epochs", -2),
     ],
 )
 def test_values_out_of_range_are_named(option: str, value: float) -> None:

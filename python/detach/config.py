@@ -5,6 +5,7 @@ versions of the method differ: the arXiv paper, the camera-ready, and what the a
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -25,8 +26,10 @@ class WindowConfig:
     """Leave windows in which nobody is in view out of pretraining (they are counted)."""
 
     def __post_init__(self) -> None:
-        _check("seconds", self.seconds, self.seconds > 0, "> 0")
-        _check("hop_s", self.hop_s, 0 < self.hop_s <= self.seconds, f"in (0, {self.seconds}]")
+        _check("seconds", self.seconds, 0.1 <= self.seconds <= 600, "in [0.1, 600]")
+        _check(
+            "hop_s", self.hop_s, 0.05 <= self.hop_s <= self.seconds, f"in [0.05, {self.seconds}]"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,10 @@ class SplitConfig:
     """Label track that is recognised; None takes the data set's first."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check("pretrain", self.pretrain, 0 < self.pretrain < 1, "in (0, 1)")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "in [0, 2^32)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -114,8 +121,10 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _check("width", self.width, self.width >= 8, ">= 8")
-        _check("video_scale", self.video_scale, self.video_scale > 0, "> 0")
-        _check("sensor_scale", self.sensor_scale, self.sensor_scale > 0, "> 0")
+        _check("video_scale", self.video_scale, 0 < self.video_scale <= 8, "in (0, 8]")
+        _check("sensor_scale", self.sensor_scale, 0 < self.sensor_scale <= 8, "in (0, 8]")
+        size = self.motion_size_px
+        _check("motion_size_px", size, size is None or size >= 8, ">= 8, or none")
         _check("percentile_q", self.percentile_q, 0 <= self.percentile_q <= 1, "in [0, 1]")
 
 
@@ -162,6 +171,8 @@ class SpatialStageConfig:
 
     def __post_init__(self) -> None:
         _check_training(self)
+        _check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0, ">= 0")
+        _check("joint_epochs", self.joint_epochs, self.joint_epochs >= 0, ">= 0")
         _check("clusters", self.clusters, self.clusters is None or self.clusters >= 2, ">= 2")
         every = self.centroid_every
         _check("centroid_every", every, every is None or every >= 1, ">= 1")
@@ -198,7 +209,7 @@ class TemporalStageConfig:
 
     def __post_init__(self) -> None:
         _check_training(self)
-        _check("temperature", self.temperature, self.temperature >= 1e-3, ">= 0.001")
+        _check("temperature", self.temperature, 1e-3 <= self.temperature <= 100, "in [0.001, 100]")
         _check("lambda_hard", self.lambda_hard, self.lambda_hard >= 1, ">= 1")
         _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
 
@@ -350,8 +361,9 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _check_training(stage: "SpatialStageConfig | TemporalStageConfig | SupervisedConfig") -> None:
     _check("epochs", stage.epochs, stage.epochs >= 1, ">= 1")
     _check("batch_size", stage.batch_size, stage.batch_size >= 2, ">= 2")
-    _check("learning_rate", stage.learning_rate, stage.learning_rate > 0, "> 0")
-    _check("weight_decay", stage.weight_decay, stage.weight_decay >= 0, ">= 0")
+    rate, decay = stage.learning_rate, stage.weight_decay
+    _check("learning_rate", rate, 0 < rate < math.inf, "> 0 and finite")
+    _check("weight_decay", decay, 0 <= decay < math.inf, ">= 0 and finite")
 
 
 def _check(name: str, value: object, ok: bool, must: str) -> None:
