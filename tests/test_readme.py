@@ -1,4 +1,4 @@
-"""What README and docs show is run: python blocks as they stand, `detach` lines made short."""
+"""What is shown is run: python blocks of all pages, and the README's `detach` lines made short."""
 
 import re
 import shlex
