@@ -1,6 +1,5 @@
 """Damaged data sets: every bad input ends in one clear message."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from detach.config import RunConfig, override
 from detach.data.recording import (
     Dataset,
     LabelTrack,
@@ -16,31 +14,10 @@ from detach.data.recording import (
     write_dataset,
     write_labels,
 )
-from detach.data.windows import Windows, load_windows, split_windows
+from detach.data.windows import split_windows
 from detach.errors import DataError, DetachError
 
-CONFIG = override(RunConfig(), {"video": {"size_px": 32}})
-ACTIVITIES = ("idle", "open left", "open middle", "open right")
-TINY: dict[str, Any] = {
-    "folder": Path("tiny"),
-    "name": "tiny",
-    "classes": {"activity": ACTIVITIES},
-    "splits": {"pretrain": ("r0", "r1"), "train": ("r0", "r1"), "val": ("r2",), "test": ("r3",)},
-}
-
-
-def load(folder: Path, config: RunConfig = CONFIG, **options: Any) -> Windows:
-    return load_windows(read_dataset(folder), config, **options)
-
-
-def configured(**changes: Any) -> RunConfig:
-    return override(CONFIG, changes)
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    raw = json.loads(path.read_text())
-    change(raw)
-    path.write_text(json.dumps(raw))
+from .tiny import CONFIG, edit, load  # type: ignore[import-not-found]
 
 
 def spoil_text(data: Path) -> None:

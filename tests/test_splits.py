@@ -1,47 +1,27 @@
 """Splits: parts stay apart, and the paper's random windows warn."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from detach.config import RunConfig, SplitConfig, override
-from detach.data.recording import (
-    Dataset,
-    read_dataset,
-)
-from detach.data.windows import Windows, load_windows, split_windows
+from detach.config import SplitConfig
+from detach.data.windows import Windows, split_windows
 from detach.errors import DataError, UsageError
 
-CONFIG = override(RunConfig(), {"video": {"size_px": 32}})
-ACTIVITIES = ("idle", "open left", "open middle", "open right")
-TINY: dict[str, Any] = {
-    "folder": Path("tiny"),
-    "name": "tiny",
-    "classes": {"activity": ACTIVITIES},
-    "splits": {"pretrain": ("r0", "r1"), "train": ("r0", "r1"), "val": ("r2",), "test": ("r3",)},
-}
-
-
-def load(folder: Path, config: RunConfig = CONFIG, **options: Any) -> Windows:
-    return load_windows(read_dataset(folder), config, **options)
-
-
-def configured(**changes: Any) -> RunConfig:
-    return override(CONFIG, changes)
+from .tiny import TINY, configured, edit, load, tiny  # type: ignore[import-not-found]
 
 
 @pytest.fixture(scope="module")
 def windows(tiny_dataset: Path) -> Windows:
-    return load(tiny_dataset)
+    found: Windows = load(tiny_dataset)
+    return found
 
 
 def split(windows: Windows, **changes: Any) -> dict[str, Any]:
-    return dict(split_windows(windows, Dataset(**TINY), SplitConfig(**changes)))
+    return dict(split_windows(windows, tiny(), SplitConfig(**changes)))
 
 
 def test_parts_of_the_data_set(windows: Windows) -> None:
@@ -107,13 +87,7 @@ def test_no_recording_trains_chooses_and_tests(windows: Windows, one: str, other
     both = parts[other][0]
     parts[one] = (*parts[one], both)
     with pytest.raises(DataError, match=f"'{both}' is both in {one} and in {other}"):
-        split_windows(windows, Dataset(**{**TINY, "splits": parts}), SplitConfig())
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    raw = json.loads(path.read_text())
-    change(raw)
-    path.write_text(json.dumps(raw))
+        split_windows(windows, tiny(splits=parts), SplitConfig())
 
 
 def test_one_run_cannot_be_split_by_run(data: Path) -> None:

@@ -1,8 +1,6 @@
 """Cutting, labelling, and what is missing: masked, dropped and counted."""
 
 import dataclasses
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from detach.config import EncoderConfig, RunConfig, SensorConfig, override
+from detach.config import EncoderConfig, SensorConfig, override
 from detach.data import labels as labelling
 from detach.data.recording import (
-    Dataset,
     Intervals,
     LabelTrack,
     SensorTrack,
@@ -22,36 +19,16 @@ from detach.data.recording import (
     write_sensor,
 )
 from detach.data.sensors import ChannelStats
-from detach.data.windows import Windows, load_windows, split_windows
+from detach.data.windows import Windows, split_windows
 from detach.errors import DataError
 
-CONFIG = override(RunConfig(), {"video": {"size_px": 32}})
-ACTIVITIES = ("idle", "open left", "open middle", "open right")
-TINY: dict[str, Any] = {
-    "folder": Path("tiny"),
-    "name": "tiny",
-    "classes": {"activity": ACTIVITIES},
-    "splits": {"pretrain": ("r0", "r1"), "train": ("r0", "r1"), "val": ("r2",), "test": ("r3",)},
-}
-
-
-def load(folder: Path, config: RunConfig = CONFIG, **options: Any) -> Windows:
-    return load_windows(read_dataset(folder), config, **options)
-
-
-def configured(**changes: Any) -> RunConfig:
-    return override(CONFIG, changes)
+from .tiny import CONFIG, configured, edit, load, tiny  # type: ignore[import-not-found]
 
 
 @pytest.fixture(scope="module")
 def windows(tiny_dataset: Path) -> Windows:
-    return load(tiny_dataset)
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    raw = json.loads(path.read_text())
-    change(raw)
-    path.write_text(json.dumps(raw))
+    found: Windows = load(tiny_dataset)
+    return found
 
 
 def intervals(*rows: tuple[float, float, str, float]) -> Intervals:
@@ -79,7 +56,7 @@ def test_shapes(windows: Windows) -> None:
 
 def test_switches_keep_zero_and_one_and_the_rest_is_normalised(windows: Windows) -> None:
     assert set(np.unique(windows.samples[:, :, :3])) == {0.0, 1.0}
-    chosen = split_windows(windows, Dataset(**TINY), CONFIG.split)["pretrain"]
+    chosen = split_windows(windows, tiny(), CONFIG.split)["pretrain"]
     for c in range(3, 6):
         x = windows.samples[chosen, :, c]
         assert abs(x.mean()) < 1e-3
