@@ -95,7 +95,7 @@ def test_evaluate_writes_results_head_and_one_table(runs: Path) -> None:
 
     run = runs / "detach" / "seed0"
     head = load_file(run / "head.safetensors")
-    assert head["weight"].shape == (4, 16)
+    assert head["weight"].shape == (4, 3 + 8)  # 3 places, d = 8
     results = read_results(run)
     assert make_table([results]).groups[0].items == len(results.tasks[0].truth)
     stored = results.tasks[0].answers[0].probability

@@ -110,6 +110,10 @@ class EncoderConfig:
     """The sensor temporal encoder sees each channel less its mean over the window, as the video's
     sees frame differences: bias and tilt are left to the spatial one. On the simulated home F1 goes
     from 0.82 to 0.92."""
+    spatial: Literal["places", "features"] = "places"
+    """What the frozen half of an embedding holds: roots of the probabilities of the K places,
+    which both modalities name alike, or each encoder's own features, which lie in unrelated spaces
+    (Eq. 5 and 6 as printed)."""
     average: Literal["pixels", "features"] = "pixels"
     """What the video spatial encoder averages over the frames of a window."""
     flow: bool = False
@@ -275,7 +279,12 @@ _PAPER_V1: dict[str, Any] = {
     "sensors": {"rate_hz": 30.0, "zscore": "plain"},
     "video": {"fit": "crop"},
     "split": {"by": "random-window"},
-    "encoders": {"percentile_absolute": False, "flow": True, "centre_motion": False},
+    "encoders": {
+        "percentile_absolute": False,
+        "flow": True,
+        "centre_motion": False,
+        "spatial": "features",
+    },
     "stage1": {"head": "learnable", "video_gate": 0.0, "centroid_every": 10},
     "stage2": {
         "gate": "none",
@@ -287,7 +296,7 @@ _PAPER_V1: dict[str, Any] = {
 }
 _CAMERA_READY: dict[str, Any] = {
     **_PAPER_V1,
-    "encoders": {"percentile_absolute": False, "centre_motion": False},
+    "encoders": {"percentile_absolute": False, "centre_motion": False, "spatial": "features"},
     "stage2": {
         **_PAPER_V1["stage2"],
         "gate": "spatial",
@@ -307,6 +316,7 @@ _AUTHORS_CODE: dict[str, Any] = {
         "flow": True,
         "motion_pooling": "telescoped",
         "centre_motion": False,
+        "spatial": "features",
     },
     "stage1": {"bank_momentum": 0.9, "cluster_on": "confident", "freeze_video": False},
     "stage2": {"transpose": False, "momentum_ramp": False},

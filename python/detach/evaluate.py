@@ -180,7 +180,7 @@ def evaluate_run(run: Run, cut: Cut, track: str, protocols: Sequence[Protocol]) 
 
 
 def write_head(folder: Path, probe: LinearProbe, track: str, classes: Sequence[str]) -> None:
-    """Writes the linear head: logits = z @ weight.T + bias for an embedding z [2d]."""
+    """Writes the linear head: logits = z @ weight.T + bias for an embedding z [K + d or 2d]."""
     about = {
         "schema": str(HEAD_SCHEMA),
         "track": track,
@@ -201,7 +201,7 @@ def unusual(config: RunConfig) -> dict[str, str | int | float | bool | None]:
 def embed_sensors(
     model: Detach | Global, windows: Windows, index: Ints, batch: int = 512
 ) -> NDArray[np.float32]:
-    """Normalised sensor embeddings [n, 2d] without touching the video."""
+    """Normalised sensor embeddings [n, K + d or 2d] without touching the video."""
     device = next(model.parameters()).device
     parts = []
     for piece in batches(index, batch):
@@ -287,16 +287,15 @@ def _places(model: Network, cut: Cut) -> tuple[Places, ...]:
     if not isinstance(model, Detach):
         return ()
     found = []
-    centroids = torch.nn.functional.normalize(model.centroids.float(), dim=1).cpu().numpy()
     for track in (t for t in PLACE_TRACKS if t in cut.windows.labels):
         label = cut.windows.labels[track].astype(np.int64)
         test = cut.parts["test"][label[cut.parts["test"]] >= 0]
         if len(test) == 0:
             continue
-        spatial = embed_sensors(model, cut.windows, test)[:, : model.config.width]
-        cluster = (spatial @ centroids.T).argmax(axis=1)
+        spatial = embed_sensors(model, cut.windows, test)[:, : -model.config.width]
+        cluster = model.nearest(torch.from_numpy(spatial).to(model.centroids.device)).cpu().numpy()
         names = cut.windows.classes[track]
-        counts = np.zeros((len(centroids), len(names)), dtype=np.int64)
+        counts = np.zeros((len(model.centroids), len(names)), dtype=np.int64)
         np.add.at(counts, (cluster, label[test]), 1)
         nmi = mutual_information(cluster.astype(np.int64), label[test])
         found.append(Places(track, names, counts, nmi))
@@ -318,7 +317,9 @@ def _cut(run: Run, data: Path, known: dict[str, Cut], say: Callable[[str], None]
 def _untrained(run: Run) -> Network | None:
     if isinstance(run.model, Supervised):
         return None
-    fresh = build(run.config, len(run.stats.mean), run.clusters, len(run.classes))
+    encoders = replace(run.config.encoders, spatial="features")  # it knows no places
+    config = replace(run.config, encoders=encoders)
+    fresh = build(config, len(run.stats.mean), run.clusters, len(run.classes))
     return fresh.to(next(run.model.parameters()).device).eval()
 
 

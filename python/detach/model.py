@@ -38,6 +38,9 @@ RUN_SCHEMA = 1
 CONFIG_FILE, ENV_FILE, STATS_FILE = "config.yaml", "env.json", "stats.json"
 MODEL_FILE, METRICS_FILE = "model.safetensors", "metrics.jsonl"
 
+PLACE_TEMPERATURE = 0.1
+"""Of the softmax over cosines to the centroids."""
+
 
 class Detach(nn.Module):
     """Spatial and temporal encoders of both modalities, and what names the places."""
@@ -56,14 +59,36 @@ class Detach(nn.Module):
         """The learnable head of Eq. 1, where a preset has one."""
         self.register_buffer("centroids", torch.zeros(clusters, config.width))
 
+    def place_of_sensors(self, samples: Tensor) -> Tensor:
+        """The frozen half of Eq. 6 of samples [N, T, C]: [N, K] or [N, d], as configured."""
+        features = self.sensor_spatial(samples)
+        if self.config.spatial == "features":
+            return features  # type: ignore[no-any-return]
+        return _roots(self._near(features) / PLACE_TEMPERATURE)
+
+    def place_of_video(self, frames: Tensor) -> Tensor:
+        """The frozen half of Eq. 5 of frames [N, F, H, W, 3] in [0, 1]: [N, K] or [N, d]."""
+        features = self.video_spatial(frames)
+        if self.config.spatial == "features":
+            return features  # type: ignore[no-any-return]
+        return _roots(self.video_places(features))
+
+    def nearest(self, spatial: Tensor) -> Tensor:
+        """The most likely place [N] of what `place_of_sensors` returned."""
+        return (self._near(spatial) if self.config.spatial == "features" else spatial).argmax(dim=1)
+
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Spatial and temporal features [N, d] of samples [N, T, C]."""
-        return self.sensor_spatial(samples), self.sensor_temporal(samples)
+        """Spatial [N, K or d] and temporal features [N, d] of samples [N, T, C]."""
+        return self.place_of_sensors(samples), self.sensor_temporal(samples)
 
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
         """Spatial and temporal features [N, d] of frames [N, F, H, W, 3], uint8."""
         motion = motion_input(frames, self.config.motion_size_px, flow)
-        return self.video_spatial(shrink(frames, None)), self.video_temporal(motion)
+        return self.place_of_video(shrink(frames, None)), self.video_temporal(motion)
+
+    def _near(self, features: Tensor) -> Tensor:
+        unit = nn.functional.normalize
+        return unit(features, dim=1) @ unit(self.centroids, dim=1).T
 
 
 class Global(nn.Module):
@@ -106,7 +131,7 @@ Network = Detach | Global | Supervised
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Features of some windows, [n, d] each."""
+    """Features of some windows, [n, d] each; spatial ones [n, K] where places are named."""
 
     sensor_spatial: NDArray[np.float32]
     sensor_temporal: NDArray[np.float32]
@@ -115,12 +140,12 @@ class Embeddings:
 
     @property
     def sensor(self) -> NDArray[np.float32]:
-        """Eq. 6, normalised, [n, 2d]."""
+        """Eq. 6, normalised, [n, K + d or 2d]."""
         return _whole(self.sensor_spatial, self.sensor_temporal)
 
     @property
     def video(self) -> NDArray[np.float32]:
-        """Eq. 5, normalised, [n, 2d]."""
+        """Eq. 5, normalised, [n, K + d or 2d]."""
         return _whole(self.video_spatial, self.video_temporal)
 
 
@@ -297,6 +322,11 @@ def load_run(folder: Path) -> Run:
         raise DataError(f"{path}: does not fit {CONFIG_FILE}: {reason}") from error
     model.eval()
     return Run(folder, config, model, stats, Path(about["data"]), classes, clusters)
+
+
+def _roots(logits: Tensor) -> Tensor:
+    """Square roots of probabilities: unit rows whose products are Bhattacharyya coefficients."""
+    return (0.5 * logits.float().log_softmax(dim=1)).exp()
 
 
 def _whole(spatial: NDArray[np.float32], temporal: NDArray[np.float32]) -> NDArray[np.float32]:

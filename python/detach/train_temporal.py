@@ -144,12 +144,10 @@ class Places:
         video, sensor = [], []
         for piece in batches(index, 256):
             samples, frames, _ = load_batch(windows, piece, flow=False, device=device)
-            sensor.append(model.sensor_spatial(samples))
-            video.append(model.video_spatial(shrink(frames, None)))
-        unit = nn.functional.normalize
-        features = torch.cat(sensor)
-        label = (unit(features, dim=1) @ unit(model.centroids, dim=1).T).argmax(dim=1)
-        return cls(torch.cat(video), features, label)
+            sensor.append(model.place_of_sensors(samples))
+            video.append(model.place_of_video(shrink(frames, None)))
+        felt = torch.cat(sensor)
+        return cls(torch.cat(video), felt, model.nearest(felt))
 
     def rows(self, rows: NDArray[np.int64]) -> "Places":
         """Those of one batch."""
