@@ -1,116 +1,87 @@
-// The percentile's inner loop for AVX2. This file alone is compiled with -mavx2 -mfma; it is called
-// only where the machine has both.
+// The percentile's inner loops for AVX2. This file alone is compiled with -mavx2 -mfma -mf16c; it
+// is called only where the machine has all three.
 #include <immintrin.h>
 
 #include <cstdint>
+#include <type_traits>
 
+#include "percentile_block.h"
+#include "percentile_count.h"
 #include "percentile_lanes.h"
 
 namespace detach {
 namespace {
 
-alignas(64) constexpr std::int32_t lane_numbers[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+DETACH_INLINE __m128i load_16_bytes(const void* p) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
 
-struct Avx2Float {
-  using Value = float;
-  using Reg = __m256;
-  static constexpr int width = 8;
+struct Avx2Float : Lanes<float, 32> {
+  using Lanes::load;
+  static DETACH_INLINE Reg load(const Half* p) { return _mm256_cvtph_ps(load_16_bytes(p)); }
+  static DETACH_INLINE Reg load(const Bfloat16* p) {
+    return Reg(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(p)), 16));
+  }
+  static DETACH_INLINE Reg load(const std::int16_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(load_16_bytes(p)));
+  }
+  static DETACH_INLINE Mask unordered(Reg a, Reg b) {
+    return Mask(_mm256_cmp_ps(a, b, _CMP_UNORD_Q));
+  }
+  static DETACH_INLINE bool any(Mask mask) { return _mm256_movemask_ps(Reg(mask)) != 0; }
 
-  struct Fold {
-    DETACH_INLINE Fold(bool absolute, bool mirror)
-        : keep(_mm256_castsi256_ps(_mm256_set1_epi32(absolute ? 0x7fffffff : -1))),
-          flip(_mm256_set1_ps(mirror ? -0.0F : 0.0F)) {}
-    Reg keep;
-    Reg flip;
-  };
-
-  static DETACH_INLINE __m256i below(std::int64_t n) {
-    const __m256i lane = _mm256_load_si256(reinterpret_cast<const __m256i*>(lane_numbers));
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<std::int32_t>(n)), lane);
-  }
-  static DETACH_INLINE Reg broadcast(Value v) { return _mm256_set1_ps(v); }
-  static DETACH_INLINE Reg load(const Value* p) { return _mm256_loadu_ps(p); }
-  static DETACH_INLINE Reg load_part(const Value* p, std::int64_t n) {
-    return _mm256_maskload_ps(p, below(n));
-  }
-  static DETACH_INLINE void store(Value* p, Reg x) { _mm256_storeu_ps(p, x); }
-  static DETACH_INLINE Reg max(Reg a, Reg b) { return _mm256_max_ps(a, b); }
-  static DETACH_INLINE Reg min(Reg a, Reg b) { return _mm256_min_ps(a, b); }
-  static DETACH_INLINE Reg fill(Reg x, std::int64_t n, Value v) {
-    return _mm256_blendv_ps(broadcast(v), x, _mm256_castsi256_ps(below(n)));
-  }
-  static DETACH_INLINE Reg unordered(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
-  static DETACH_INLINE Reg either(Reg a, Reg b) { return _mm256_or_ps(a, b); }
-  static DETACH_INLINE bool any(Reg mask) { return _mm256_movemask_ps(mask) != 0; }
-  static DETACH_INLINE Reg fold(Reg x, const Fold& f) {
-    return _mm256_xor_ps(_mm256_and_ps(x, f.keep), f.flip);
-  }
-  template <int Step>
-  static DETACH_INLINE Reg swap(Reg x) {
-    if constexpr (Step == 4) {
-      return _mm256_permute2f128_ps(x, x, 1);
-    } else {
-      return _mm256_permute_ps(x, Step == 2 ? 0x4E : 0xB1);
+  static DETACH_INLINE void transpose(Reg (&x)[8]) {
+    Reg pairs[8];
+    for (int i = 0; i < 8; i += 2) {
+      pairs[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+      pairs[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    Reg fours[8];
+    for (int i = 0; i < 8; i += 4) {
+      for (int j = 0; j < 2; ++j) {
+        fours[i + (2 * j)] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
+        fours[i + (2 * j) + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xEE);
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      x[i] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+      x[i + 4] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
     }
   }
-  static DETACH_INLINE Value first(Reg x) { return _mm256_cvtss_f32(x); }
 };
 
-struct Avx2Double {
-  using Value = double;
-  using Reg = __m256d;
-  static constexpr int width = 4;
+struct Avx2Double : Lanes<double, 32> {
+  static DETACH_INLINE Mask unordered(Reg a, Reg b) {
+    return Mask(_mm256_cmp_pd(a, b, _CMP_UNORD_Q));
+  }
+  static DETACH_INLINE bool any(Mask mask) { return _mm256_movemask_pd(Reg(mask)) != 0; }
 
-  struct Fold {
-    DETACH_INLINE Fold(bool absolute, bool mirror)
-        : keep(_mm256_castsi256_pd(_mm256_set1_epi64x(absolute ? 0x7fffffffffffffff : -1))),
-          flip(_mm256_set1_pd(mirror ? -0.0 : 0.0)) {}
-    Reg keep;
-    Reg flip;
-  };
-
-  static DETACH_INLINE __m256i below(std::int64_t n) {
-    const __m128i lane = _mm_load_si128(reinterpret_cast<const __m128i*>(lane_numbers));
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_cvtepi32_epi64(lane));
+  static DETACH_INLINE void transpose(Reg (&x)[4]) {
+    const Reg a = _mm256_unpacklo_pd(x[0], x[1]);
+    const Reg b = _mm256_unpackhi_pd(x[0], x[1]);
+    const Reg c = _mm256_unpacklo_pd(x[2], x[3]);
+    const Reg d = _mm256_unpackhi_pd(x[2], x[3]);
+    x[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    x[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    x[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    x[3] = _mm256_permute2f128_pd(b, d, 0x31);
   }
-  static DETACH_INLINE Reg broadcast(Value v) { return _mm256_set1_pd(v); }
-  static DETACH_INLINE Reg load(const Value* p) { return _mm256_loadu_pd(p); }
-  static DETACH_INLINE Reg load_part(const Value* p, std::int64_t n) {
-    return _mm256_maskload_pd(p, below(n));
-  }
-  static DETACH_INLINE void store(Value* p, Reg x) { _mm256_storeu_pd(p, x); }
-  static DETACH_INLINE Reg max(Reg a, Reg b) { return _mm256_max_pd(a, b); }
-  static DETACH_INLINE Reg min(Reg a, Reg b) { return _mm256_min_pd(a, b); }
-  static DETACH_INLINE Reg fill(Reg x, std::int64_t n, Value v) {
-    return _mm256_blendv_pd(broadcast(v), x, _mm256_castsi256_pd(below(n)));
-  }
-  static DETACH_INLINE Reg unordered(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_UNORD_Q); }
-  static DETACH_INLINE Reg either(Reg a, Reg b) { return _mm256_or_pd(a, b); }
-  static DETACH_INLINE bool any(Reg mask) { return _mm256_movemask_pd(mask) != 0; }
-  static DETACH_INLINE Reg fold(Reg x, const Fold& f) {
-    return _mm256_xor_pd(_mm256_and_pd(x, f.keep), f.flip);
-  }
-  template <int Step>
-  static DETACH_INLINE Reg swap(Reg x) {
-    if constexpr (Step == 2) {
-      return _mm256_permute2f128_pd(x, x, 1);
-    } else {
-      return _mm256_permute_pd(x, 0b0101);
-    }
-  }
-  static DETACH_INLINE Value first(Reg x) { return _mm256_cvtsd_f64(x); }
 };
+
+template <typename In>
+using Avx2 = std::conditional_t<std::is_same_v<In, double>, Avx2Double, Avx2Float>;
 
 }  // namespace
 
-void largest_avx2(const PercentileBlock<float>& in, std::int64_t from_end, bool columns,
-                  const PercentilePair<float>& out) {
-  largest<Avx2Float>(in, from_end, columns, out);
+template <typename In>
+void percentile_block_avx2(const PercentileBlock<In>& in, typename Element<In>::Result* out) {
+  percentile_block<Avx2<In>>(in, out);
 }
 
-void largest_avx2(const PercentileBlock<double>& in, std::int64_t from_end, bool columns,
-                  const PercentilePair<double>& out) {
-  largest<Avx2Double>(in, from_end, columns, out);
-}
+template void percentile_block_avx2(const PercentileBlock<float>&, float*);
+template void percentile_block_avx2(const PercentileBlock<double>&, double*);
+template void percentile_block_avx2(const PercentileBlock<Half>&, Half*);
+template void percentile_block_avx2(const PercentileBlock<Bfloat16>&, Bfloat16*);
+template void percentile_block_avx2(const PercentileBlock<std::int16_t>&, float*);
 
 }  // namespace detach

@@ -1,12 +1,14 @@
-// The activation percentile on a GPU: one launch, one read of the values where at most 8 from
-// either end are needed.
+// The activation percentile on a GPU: one launch, and one read of the values where at most 8 from
+// either end are needed or a row has at most 1024.
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
 #include "detach/percentile.h"
+#include "percentile_elements.h"
 
 namespace detach {
 namespace {
@@ -17,10 +19,11 @@ constexpr int warp_lanes = 32;
 constexpr unsigned whole_warp = 0xffffffffU;
 constexpr std::int64_t max_in_registers = 8;
 
-template <typename T>
+template <typename In>
 struct Problem {
-  const T* x;
-  T* out;
+  using T = typename Element<In>::Value;
+  const In* x;
+  typename Element<In>::Result* out;
   std::int64_t results;  // outer x inner
   std::int64_t length;
   std::int64_t inner;
@@ -30,7 +33,7 @@ struct Problem {
   bool mirror;
 
   /// Address of the first value behind result i; the others are `inner` apart.
-  __device__ const T* first(std::int64_t i) const {
+  __device__ const In* first(std::int64_t i) const {
     return inner == 1 ? x + (i * length) : x + (i / inner * inner * length) + (i % inner);
   }
   __device__ T fold(T value) const {
@@ -42,7 +45,7 @@ struct Problem {
     const double high = weight > 0 ? above : kth;
     const double between = ((1.0 - weight) * low) + (weight * high);
     const double result = (mirror ? -1.0 : 1.0) * (low == high ? low : between);
-    out[i] = has_nan ? static_cast<T>(NAN) : static_cast<T>(result);
+    store_value(out + i, has_nan ? static_cast<double>(NAN) : result);
   }
 };
 
@@ -83,17 +86,18 @@ struct Largest {
 };
 
 /// One thread a column: neighbouring threads read neighbouring channels.
-template <typename T, int K>
-__global__ void __launch_bounds__(block_threads) percentile_columns(const Problem<T> p) {
+template <typename In, int K>
+__global__ void __launch_bounds__(block_threads) percentile_columns(const Problem<In> p) {
+  using T = typename Element<In>::Value;
   const std::int64_t i = (std::int64_t{blockIdx.x} * block_threads) + threadIdx.x;
   if (i >= p.results) {
     return;
   }
-  const T* x = p.first(i);
+  const In* x = p.first(i);
   Largest<T, K> top;
   bool has_nan = false;
   for (std::int64_t t = 0; t < p.length; ++t, x += p.inner) {
-    const T value = *x;
+    const T value = value_of(*x);
     has_nan |= isnan(value);
     top.insert(p.fold(value));
   }
@@ -101,17 +105,18 @@ __global__ void __launch_bounds__(block_threads) percentile_columns(const Proble
 }
 
 /// Eight threads a row. All threads of a warp stay for the exchange, also those past the last row.
-template <typename T, int K>
-__global__ void __launch_bounds__(block_threads) percentile_rows(const Problem<T> p) {
+template <typename In, int K>
+__global__ void __launch_bounds__(block_threads) percentile_rows(const Problem<In> p) {
+  using T = typename Element<In>::Value;
   const std::int64_t thread = (std::int64_t{blockIdx.x} * block_threads) + threadIdx.x;
   const std::int64_t row = thread / row_lanes;
   const int lane = static_cast<int>(threadIdx.x) % row_lanes;
   Largest<T, K> top;
   int has_nan = 0;
   if (row < p.results) {
-    const T* const x = p.x + (row * p.length);
+    const In* const x = p.x + (row * p.length);
     for (std::int64_t t = lane; t < p.length; t += row_lanes) {
-      const T value = x[t];
+      const T value = value_of(x[t]);
       has_nan |= isnan(value) ? 1 : 0;
       top.insert(p.fold(value));
     }
@@ -126,33 +131,37 @@ __global__ void __launch_bounds__(block_threads) percentile_rows(const Problem<T
   }
 }
 
-/// Unsigned numbers in the order of the values, and back. -0 comes before +0.
-struct FloatKey {
+/// Unsigned numbers in the order of the values, and back. -0 comes before +0; no number has key 0.
+template <typename T>
+struct Order;
+template <>
+struct Order<float> {
   using Key = std::uint32_t;
-  static constexpr int bits = 32;
-  static __device__ Key of(float value) {
-    const Key raw = __float_as_uint(value);
-    return (raw >> 31U) != 0 ? ~raw : raw | 0x80000000U;
-  }
-  static __device__ float value(Key key) {
-    return __uint_as_float((key >> 31U) != 0 ? key & 0x7fffffffU : ~key);
-  }
 };
-
-struct DoubleKey {
-  using Key = unsigned long long;
-  static constexpr int bits = 64;
-  static __device__ Key of(double value) {
-    const Key raw = static_cast<Key>(__double_as_longlong(value));
-    return (raw >> 63U) != 0 ? ~raw : raw | 0x8000000000000000ULL;
-  }
-  static __device__ double value(Key key) {
-    const Key raw = (key >> 63U) != 0 ? key & 0x7fffffffffffffffULL : ~key;
-    return __longlong_as_double(static_cast<long long>(raw));
-  }
+template <>
+struct Order<double> {
+  using Key = std::uint64_t;
 };
+template <typename T>
+using Key = typename Order<T>::Key;
 
-__device__ long long warp_sum(long long value) {
+template <typename T>
+constexpr int key_bits = 8 * sizeof(T);
+
+template <typename T>
+__device__ Key<T> key_of(T value) {
+  constexpr Key<T> sign = Key<T>{1} << (key_bits<T> - 1);
+  const auto raw = same_bits<Key<T>>(value);
+  return (raw & sign) != 0 ? ~raw : raw | sign;
+}
+
+template <typename T>
+__device__ T value_of_key(Key<T> key) {
+  constexpr Key<T> sign = Key<T>{1} << (key_bits<T> - 1);
+  return same_bits<T>((key & sign) != 0 ? key ^ sign : ~key);
+}
+
+__device__ int warp_sum(int value) {
 #pragma unroll
   for (int step = warp_lanes / 2; step > 0; step /= 2) {
     value += __shfl_xor_sync(whole_warp, value, step);
@@ -160,64 +169,142 @@ __device__ long long warp_sum(long long value) {
   return value;
 }
 
-template <typename Key>
-__device__ Key warp_min(Key value) {
+template <typename Number>
+__device__ Number warp_min(Number value) {
 #pragma unroll
   for (int step = warp_lanes / 2; step > 0; step /= 2) {
-    const Key other = __shfl_xor_sync(whole_warp, value, step);
+    const Number other = __shfl_xor_sync(whole_warp, value, step);
     value = other < value ? other : value;
   }
   return value;
 }
 
-/// Any rank: one warp a result finds the key bit by bit, counting the values that share its prefix.
-template <typename T, typename Code>
-__global__ void __launch_bounds__(block_threads) percentile_select(const Problem<T> p) {
-  using Key = typename Code::Key;
+/// Any rank among at most 32 P values: one warp a result keeps their keys in registers and finds
+/// the k-th largest bit by bit, counting how many are not below; it ends early where exactly k are.
+template <typename In, int P>
+__global__ void __launch_bounds__(block_threads) percentile_count(const Problem<In> p) {
+  using T = typename Element<In>::Value;
   const std::int64_t thread = (std::int64_t{blockIdx.x} * block_threads) + threadIdx.x;
   const std::int64_t i = thread / warp_lanes;
   const int lane = static_cast<int>(threadIdx.x) % warp_lanes;
   if (i >= p.results) {
     return;  // the whole warp
   }
-  const T* const x = p.first(i);
-  Key prefix = 0;
-  Key known = 0;
-  long long rank = p.from_end;  // among the values that share the prefix, largest first
-  for (int bit = Code::bits - 1; bit >= 0; --bit) {
-    const Key one = Key{1} << bit;
-    long long count = 0;
-    for (std::int64_t t = lane; t < p.length; t += warp_lanes) {
-      const Key key = Code::of(p.fold(x[t * p.inner]));
-      count += (key & known) == prefix && (key & one) != 0 ? 1 : 0;
+  const In* const x = p.first(i);
+  const int from_end = static_cast<int>(p.from_end);
+  Key<T> keys[P];
+  int nans = 0;
+#pragma unroll
+  for (int j = 0; j < P; ++j) {
+    const std::int64_t t = (j * warp_lanes) + lane;
+    keys[j] = 0;  // below all numbers
+    if (t < p.length) {
+      const T value = value_of(x[t * p.inner]);
+      nans |= isnan(value) ? 1 : 0;
+      keys[j] = key_of<T>(p.fold(value));
+    }
+  }
+  Key<T> low = 0;
+  for (Key<T> bit = Key<T>{1} << (key_bits<T> - 1); bit != 0; bit >>= 1) {
+    int count = 0;
+#pragma unroll
+    for (int j = 0; j < P; ++j) {
+      count += keys[j] >= (low | bit) ? 1 : 0;
     }
     count = warp_sum(count);
-    known |= one;
-    if (count >= rank) {
-      prefix |= one;
-    } else {
-      rank -= count;
+    low |= count >= from_end ? bit : 0;
+    if (count == from_end) {
+      break;
     }
   }
-  Key next = ~Key{0};
-  long long nans = 0;
-  for (std::int64_t t = lane; t < p.length; t += warp_lanes) {
-    const T value = x[t * p.inner];
-    nans += isnan(value) ? 1 : 0;
-    const Key key = Code::of(p.fold(value));
-    next = key > prefix && key < next ? key : next;
+  Key<T> kth = ~Key<T>{0};
+#pragma unroll
+  for (int j = 0; j < P; ++j) {
+    kth = keys[j] >= low && keys[j] < kth ? keys[j] : kth;
   }
-  next = warp_min(next);
+  kth = warp_min(kth);
+  Key<T> above = ~Key<T>{0};
+  int larger = 0;
+#pragma unroll
+  for (int j = 0; j < P; ++j) {
+    larger += keys[j] > kth ? 1 : 0;
+    above = keys[j] > kth && keys[j] < above ? keys[j] : above;
+  }
+  above = warp_min(above);
+  larger = warp_sum(larger);
   nans = warp_sum(nans);
   if (lane == 0) {
-    const Key above = rank > 1 || p.from_end == 1 ? prefix : next;
-    p.finish(i, Code::value(prefix), Code::value(above), nans > 0);
+    above = larger >= from_end - 1 ? above : kth;
+    p.finish(i, value_of_key<T>(kth), value_of_key<T>(above), nans > 0);
   }
 }
 
-template <typename T, typename Code>
+/// Any rank among any number of values: one block a result finds the key of the k-th largest eight
+/// bits at a time, from a histogram of the values that share the bits found so far.
+template <typename In>
+__global__ void __launch_bounds__(block_threads) percentile_radix(const Problem<In> p) {
+  using T = typename Element<In>::Value;
+  constexpr int digits = 256;  // also the threads of a block: one clears and reads one count
+  static_assert(digits == block_threads, "a digit a thread");
+  __shared__ unsigned counts[digits];
+  __shared__ unsigned digit_found;
+  __shared__ unsigned rank_left;
+  __shared__ Key<T> next[block_threads / warp_lanes];
+  const std::int64_t i = blockIdx.x;
+  const int me = static_cast<int>(threadIdx.x);
+  const In* const x = p.first(i);
+  Key<T> prefix = 0;
+  unsigned rank = static_cast<unsigned>(p.from_end);  // among those with the prefix, largest first
+  int nans = 0;
+  for (int shift = key_bits<T> - 8; shift >= 0; shift -= 8) {
+    counts[me] = 0;
+    __syncthreads();
+    const Key<T> known = shift == key_bits<T> - 8 ? Key<T>{0} : ~Key<T>{0} << (shift + 8);
+    for (std::int64_t t = me; t < p.length; t += block_threads) {
+      const T value = value_of(x[t * p.inner]);
+      const Key<T> key = key_of<T>(p.fold(value));
+      nans |= isnan(value) ? 1 : 0;
+      if ((key & known) == prefix) {
+        atomicAdd(&counts[(key >> shift) % digits], 1U);
+      }
+    }
+    __syncthreads();
+    unsigned larger = 0;
+    for (int digit = me + 1; digit < digits; ++digit) {
+      larger += counts[digit];
+    }
+    if (larger < rank && rank <= larger + counts[me]) {  // of one thread only
+      digit_found = static_cast<unsigned>(me);
+      rank_left = rank - larger;
+    }
+    __syncthreads();
+    prefix |= Key<T>{digit_found} << shift;
+    rank = rank_left;
+  }
+  Key<T> above = ~Key<T>{0};
+  for (std::int64_t t = me; t < p.length; t += block_threads) {
+    const Key<T> key = key_of<T>(p.fold(value_of(x[t * p.inner])));
+    above = key > prefix && key < above ? key : above;
+  }
+  above = warp_min(above);
+  if (me % warp_lanes == 0) {
+    next[me / warp_lanes] = above;
+  }
+  nans = __syncthreads_or(nans);
+  if (me == 0) {
+    for (const Key<T> other : next) {
+      above = other < above ? other : above;
+    }
+    above = rank > 1 ? prefix : above;
+    p.finish(i, value_of_key<T>(prefix), value_of_key<T>(above), nans != 0);
+  }
+}
+
+template <typename In>
 struct Launch {
-  using Kernel = void (*)(Problem<T>);
+  using Kernel = void (*)(Problem<In>);
+  Kernel kernel;
+  int threads_a_result;
 
   template <int K = 1>
   static Kernel registers(std::int64_t from_end, bool rows) {
@@ -226,51 +313,73 @@ struct Launch {
         return registers<K + 1>(from_end, rows);
       }
     }
-    return rows ? percentile_rows<T, K> : percentile_columns<T, K>;
+    return rows ? percentile_rows<In, K> : percentile_columns<In, K>;
   }
 
-  static void run(const Problem<T>& p, cudaStream_t stream) {
-    const bool few = p.from_end <= max_in_registers;
-    const bool rows = p.inner == 1;
-    const Kernel kernel = few ? registers(p.from_end, rows) : percentile_select<T, Code>;
-    const int lanes = few ? (rows ? row_lanes : 1) : warp_lanes;
-    const std::int64_t results_a_block = block_threads / lanes;
-    const std::int64_t blocks = (p.results + results_a_block - 1) / results_a_block;
-    if (blocks > 0x7fffffff) {
-      throw std::invalid_argument("shape has more results than one launch can hold");
+  static Launch for_problem(const Problem<In>& p) {
+    if (p.from_end <= max_in_registers) {
+      return {registers(p.from_end, p.inner == 1), p.inner == 1 ? row_lanes : 1};
     }
-    kernel<<<static_cast<unsigned>(blocks), block_threads, 0, stream>>>(p);
-    const cudaError_t error = cudaGetLastError();
-    if (error != cudaSuccess) {
-      throw std::runtime_error(std::string("percentile kernel: ") + cudaGetErrorString(error));
+    if (p.length <= 2 * warp_lanes) {
+      return {percentile_count<In, 2>, warp_lanes};
     }
+    if (p.length <= 8 * warp_lanes) {
+      return {percentile_count<In, 8>, warp_lanes};
+    }
+    if (p.length <= 32 * warp_lanes) {
+      return {percentile_count<In, 32>, warp_lanes};
+    }
+    return {percentile_radix<In>, block_threads};
   }
 };
 
-template <typename T, typename Code>
-void percentile(const T* x, T* out, const PercentileShape& shape, const PercentileParams& params,
-                void* stream) {
+template <typename In>
+void percentile(const void* x, void* out, const PercentileShape& shape,
+                const PercentileParams& params, cudaStream_t stream) {
   const PercentileRank rank = percentile_rank(shape.length, params.q);
   const std::int64_t results = shape.outer * shape.inner;
   if (results == 0) {
     return;
   }
-  const Problem<T> problem{x,           out,           results,     shape.length,
-                           shape.inner, rank.from_end, rank.weight, params.absolute,
-                           rank.mirror};
-  Launch<T, Code>::run(problem, static_cast<cudaStream_t>(stream));
+  const Problem<In> problem{static_cast<const In*>(x),
+                            static_cast<typename Element<In>::Result*>(out),
+                            results,
+                            shape.length,
+                            shape.inner,
+                            rank.from_end,
+                            rank.weight,
+                            params.absolute,
+                            rank.mirror};
+  const Launch<In> launch = Launch<In>::for_problem(problem);
+  const std::int64_t results_a_block = block_threads / launch.threads_a_result;
+  const std::int64_t blocks = (results + results_a_block - 1) / results_a_block;
+  if (blocks > 0x7fffffff || shape.length > 0xffffffff) {
+    throw std::invalid_argument("shape is more than one launch can hold");
+  }
+  launch.kernel<<<static_cast<unsigned>(blocks), block_threads, 0, stream>>>(problem);
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("percentile kernel: ") + cudaGetErrorString(error));
+  }
 }
 
 }  // namespace
 
-void percentile_cuda(const float* x, float* out, const PercentileShape& shape,
+void percentile_cuda(PercentileType type, const void* x, void* out, const PercentileShape& shape,
                      const PercentileParams& params, void* stream) {
-  percentile<float, FloatKey>(x, out, shape, params, stream);
-}
-
-void percentile_cuda(const double* x, double* out, const PercentileShape& shape,
-                     const PercentileParams& params, void* stream) {
-  percentile<double, DoubleKey>(x, out, shape, params, stream);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  switch (type) {
+    case PercentileType::float32:
+      return percentile<float>(x, out, shape, params, queue);
+    case PercentileType::float64:
+      return percentile<double>(x, out, shape, params, queue);
+    case PercentileType::float16:
+      return percentile<Half>(x, out, shape, params, queue);
+    case PercentileType::bfloat16:
+      return percentile<Bfloat16>(x, out, shape, params, queue);
+    case PercentileType::int16:
+      return percentile<std::int16_t>(x, out, shape, params, queue);
+  }
 }
 
 }  // namespace detach

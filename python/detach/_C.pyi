@@ -5,9 +5,9 @@ cuda_reason: str
 def simd() -> str: ...
 def cuda_devices() -> int: ...
 def percentile_cpu(
+    dtype: str,
     x: int,
     out: int,
-    is_double: bool,
     outer: int,
     length: int,
     inner: int,
@@ -16,13 +16,153 @@ def percentile_cpu(
     threads: int,
 ) -> None: ...
 def percentile_cuda(
+    dtype: str,
     x: int,
     out: int,
-    is_double: bool,
     outer: int,
     length: int,
     inner: int,
     q: float,
     absolute: bool,
+    stream: int,
+) -> None: ...
+
+_Features = tuple[int, int, int, int, int, int]
+_Widths = tuple[int, int, int]
+_Params = tuple[float, float, int, int, int, bool]
+_Gradients = tuple[int, int, int, int]
+_Block = tuple[_Features, int, int, int]
+_PairMask = tuple[int, int, int, int, float]
+_Sums = tuple[int, int, int, int, int, int, int]
+
+def contrast_simd() -> str: ...
+def contrast_saved_size(rows_a: int, rows_b: int, same: bool) -> int: ...
+def contrast_batch_saved_size(rows: int, start: int, stop: int) -> int: ...
+def contrast_batch(
+    features: _Features,
+    is_double: bool,
+    rows: int,
+    widths: _Widths,
+    params: _Params,
+    mask: tuple[int, int, int, float],
+    start: int,
+    stop: int,
+    stats: tuple[int, int, int],
+    saved: int,
+    threads: int,
+) -> None: ...
+def contrast_batch_gradient(
+    features: _Features,
+    is_double: bool,
+    rows: int,
+    widths: _Widths,
+    params: _Params,
+    mask: tuple[int, int, int, float],
+    start: int,
+    stop: int,
+    log_denominator: int,
+    upstream: int,
+    saved: int,
+    gradients: _Gradients,
+    threads: int,
+) -> None: ...
+def contrast_sums(
+    block_a: _Block,
+    block_b: _Block | None,
+    is_double: bool,
+    widths: _Widths,
+    params: _Params,
+    mask: _PairMask,
+    sums_a: _Sums,
+    sums_b: _Sums | None,
+    saved: int,
+    threads: int,
+) -> None: ...
+def contrast_gradient(
+    block_a: _Block,
+    block_b: _Block | None,
+    is_double: bool,
+    widths: _Widths,
+    params: _Params,
+    mask: _PairMask,
+    denominators_a: tuple[int, int, int],
+    denominators_b: tuple[int, int, int] | None,
+    saved: int,
+    gradients_a: _Gradients,
+    gradients_b: _Gradients | None,
+    threads: int,
+) -> None: ...
+
+_CudaMask = tuple[int, int, int, int, int, int, float]
+
+def contrast_cuda_saved_size(dtype: int, rows: int, start: int, stop: int) -> int: ...
+def contrast_cuda_workspace(
+    dtype: int, rows: int, widths: _Widths, start: int, stop: int, saved: bool
+) -> int: ...
+def contrast_cuda_layout(
+    dtype: int, rows: int, widths: _Widths
+) -> tuple[int, int, int, int, int, int, int, int, int, int]: ...
+def contrast_cuda_batch(
+    features: _Features,
+    dtype: int,
+    rows: int,
+    widths: _Widths,
+    params: _Params,
+    mask: _CudaMask,
+    start: int,
+    stop: int,
+    stats: tuple[int, int, int],
+    saved: int,
+    workspace: int,
+    stream: int,
+) -> None: ...
+def contrast_cuda_batch_gradient(
+    features: _Features,
+    dtype: int,
+    rows: int,
+    widths: _Widths,
+    params: _Params,
+    mask: _CudaMask,
+    start: int,
+    stop: int,
+    log_denominator: int,
+    upstream: int,
+    saved: int,
+    gradients: _Gradients,
+    workspace: int,
+    stream: int,
+    prepared: bool = False,
+    step: int = 0,
+) -> None: ...
+def contrast_cuda_pair_saved_size(dtype: int, rows_a: int, rows_b: int, same: bool) -> int: ...
+def contrast_cuda_pair_workspace(
+    dtype: int, rows_a: int, rows_b: int, same: bool, widths: _Widths, saved: bool
+) -> int: ...
+def contrast_cuda_sums(
+    block_a: _Block,
+    block_b: _Block | None,
+    dtype: int,
+    widths: _Widths,
+    params: _Params,
+    mask: _PairMask,
+    sums_a: _Sums,
+    sums_b: _Sums | None,
+    saved: int,
+    workspace: int,
+    stream: int,
+) -> None: ...
+def contrast_cuda_gradient(
+    block_a: _Block,
+    block_b: _Block | None,
+    dtype: int,
+    widths: _Widths,
+    params: _Params,
+    mask: _PairMask,
+    denominators_a: tuple[int, int, int],
+    denominators_b: tuple[int, int, int] | None,
+    saved: int,
+    gradients_a: _Gradients,
+    gradients_b: _Gradients | None,
+    workspace: int,
     stream: int,
 ) -> None: ...

@@ -9,7 +9,11 @@
 //               Rows [.., T] are (rows, T, 1).
 //   any q       in [0, 1]. Where at most 8 values from either end are needed (q = 0.99 up to
 //               T = 700), they are kept in registers in one pass that reads at the speed of
-//               memory; otherwise a selection, O(length) expected time a row.
+//               memory. Up to T = 1024 values are counted in the cache (on a GPU: in registers), at
+//               most once for each bit of a value and mostly about 10 times; beyond, quickselect
+//               (on a GPU: radix select).
+//   types       float32, float64, float16, bfloat16 and int16 are read as they are. Results are
+//               rounded once.
 //   absolute    takes |x| first, in the same pass.
 //   NaN         in a row makes that row's result NaN. Infinities and ties are values as any other;
 //               between two equal values the result is that value, also for infinities. Between
@@ -17,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace detach {
 
@@ -46,13 +51,17 @@ struct PercentileRank {
 /// is outside [0, 1] or NaN.
 PercentileRank percentile_rank(std::int64_t length, double q);
 
+/// What the values are. The result is of the same type; float32 for int16.
+enum class PercentileType : int { float32, float64, float16, bfloat16, int16 };
+
+/// Throws std::invalid_argument for any other name than those above.
+PercentileType percentile_type(const std::string& name);
+
 /// Writes the q-quantile over the middle axis of `x` to `out` [outer, inner].
 ///
 /// `threads` >= 1 counts the calling one; the result does not depend on it. Throws
 /// std::invalid_argument when a shape or parameter is out of range.
-void percentile_cpu(const float* x, float* out, const PercentileShape& shape,
-                    const PercentileParams& params, int threads);
-void percentile_cpu(const double* x, double* out, const PercentileShape& shape,
+void percentile_cpu(PercentileType type, const void* x, void* out, const PercentileShape& shape,
                     const PercentileParams& params, int threads);
 
 /// Instruction set that percentile_cpu runs with on this machine: "avx2", "neon" or "plain".
@@ -60,9 +69,7 @@ const char* percentile_simd();
 
 /// The same on a GPU, in one launch on `stream` (a cudaStream_t) of the current device; does not
 /// wait for it. Pointers are device pointers. Throws std::runtime_error when the launch fails.
-void percentile_cuda(const float* x, float* out, const PercentileShape& shape,
-                     const PercentileParams& params, void* stream);
-void percentile_cuda(const double* x, double* out, const PercentileShape& shape,
+void percentile_cuda(PercentileType type, const void* x, void* out, const PercentileShape& shape,
                      const PercentileParams& params, void* stream);
 
 }  // namespace detach

@@ -1,0 +1,290 @@
+// The forward direction of the weighted contrastive loss on the CPU: every tile leaves its row and
+// column sums in a place of its own, and a second step adds them up in a fixed order. So the result
+// is the same for any number of threads.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "contrast_features.h"
+#include "contrast_kernels.h"
+#include "contrast_pair.h"
+#include "contrast_workspace.h"
+#include "detach/contrast.h"
+#include "detach/thread_pool.h"
+
+namespace detach {
+namespace {
+
+constexpr double ln_2 = 0.69314718055994530942;
+
+enum Quantity : int { sum = 0, top = 1, mass = 2, count = 3 };
+constexpr int quantities = 4;
+
+/// What tiles say about one block's windows: [quantity][modality][other tile][row].
+class Partials {
+ public:
+  /// Where pairs are counted, `masked`; without a mask every row has the same number.
+  Partials(std::int64_t rows, std::int64_t others, bool wide, bool weights, bool masked)
+      : rows_(rows), others_(others), has_{true, wide, weights, weights && masked} {
+    std::int64_t planes = 0;
+    for (int quantity = 0; quantity < quantities; ++quantity) {
+      plane_[quantity] = planes;
+      planes += has_[quantity] ? modalities : 0;
+    }
+    data_ = Buffer<double>(planes * others * rows);
+  }
+
+  bool has(Quantity quantity) const { return has_[quantity]; }
+  double* at(Quantity quantity, int modality, std::int64_t other, std::int64_t row) const {
+    return data_ + ((((plane_[quantity] + modality) * others_) + other) * rows_) + row;
+  }
+  template <typename T>
+  void write(Quantity quantity, int modality, std::int64_t other, std::int64_t row, const T* values,
+             std::int64_t rows) const {
+    std::copy_n(values, rows, at(quantity, modality, other, row));
+  }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t others() const { return others_; }
+
+ private:
+  std::int64_t rows_;
+  std::int64_t others_;
+  bool has_[quantities];
+  std::int64_t plane_[quantities] = {};
+  Buffer<double> data_;
+};
+
+/// Logarithm of the sum over all tiles of sums relative to 2^top.
+double log_of_sums(const Partials& partials, const ContrastRange& range, int modality,
+                   std::int64_t row) {
+  const std::int64_t others = partials.others();
+  double all = 0.0;
+  if (!range.wide) {
+    for (std::int64_t other = 0; other < others; ++other) {
+      all += *partials.at(sum, modality, other, row);
+    }
+    return std::log(all) + (range.shift * ln_2);
+  }
+  double largest = -std::numeric_limits<double>::infinity();
+  for (std::int64_t other = 0; other < others; ++other) {
+    largest = std::max(largest, *partials.at(top, modality, other, row));
+  }
+  for (std::int64_t other = 0; other < others; ++other) {
+    const double part = *partials.at(sum, modality, other, row);
+    const double under = *partials.at(top, modality, other, row) - largest;
+    all += part == 0.0 ? 0.0 : part * std::exp2(under);
+  }
+  return all == 0.0 ? -std::numeric_limits<double>::infinity() : std::log(all) + (largest * ln_2);
+}
+
+double total(const Partials& partials, Quantity quantity, int modality, std::int64_t row) {
+  double all = 0.0;
+  for (std::int64_t other = 0; other < partials.others(); ++other) {
+    all += *partials.at(quantity, modality, other, row);
+  }
+  return all;
+}
+
+/// `pairs` is how many each row has where they were not counted.
+void add_up(const Partials& partials, const ContrastRange& range, std::int64_t pairs,
+            const ContrastSums& out, int threads) {
+  double* const logs[modalities] = {out.log_video, out.log_sensor};
+  double* const masses[modalities] = {out.weight_video, out.weight_sensor};
+  double* const counts[modalities] = {out.count_video, out.count_sensor};
+  parallel_for(threads, partials.rows(), 256, [&](std::int64_t begin, std::int64_t end) {
+    for (int modality = 0; modality < modalities; ++modality) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        logs[modality][row] = log_of_sums(partials, range, modality, row);
+        if (partials.has(mass) && masses[modality] != nullptr) {
+          masses[modality][row] = total(partials, mass, modality, row);
+        }
+        if (counts[modality] != nullptr) {
+          counts[modality][row] = partials.has(count) ? total(partials, count, modality, row)
+                                                      : static_cast<double>(pairs);
+        }
+      }
+    }
+  });
+}
+
+bool wants_weights(const ContrastSums* sums) {
+  return sums != nullptr && (sums->weight_video != nullptr || sums->weight_sensor != nullptr ||
+                             sums->count_video != nullptr || sums->count_sensor != nullptr);
+}
+
+/// Where the sums of a tile go: rows to A's windows, columns to B's.
+template <typename T>
+class TileSums {
+ public:
+  TileSums(const ContrastPair<T>& pair, const Partials& a, const Partials* b, T* saved)
+      : pair_(pair), a_(a), b_(b), saved_(saved), worker_(pair) {}
+
+  void run(std::int64_t i, std::int64_t j) {
+    worker_.compute(i, j);
+    for (const bool back : {false, true}) {
+      if (back && !worker_.has_back()) {
+        continue;
+      }
+      ContrastTile<T> tile = worker_.direction(back);
+      exponentials(tile, i, j, back);
+      keep(sum, worker_.row_sum(), worker_.column_sum(), i, j, back);
+      if (pair_.range.wide) {
+        keep(top, worker_.row_top(), worker_.column_top(), i, j, back);
+      }
+      if (a_.has(mass)) {
+        pair_.kernels.sum_tile(tile, worker_.weights(back));
+        keep(mass, worker_.row_sum(), worker_.column_sum(), i, j, back);
+      }
+      if (a_.has(count)) {
+        keep(count, worker_.row_count(back), worker_.column_count(back), i, j, back);
+      }
+    }
+  }
+
+ private:
+  void exponentials(ContrastTile<T>& tile, std::int64_t i, std::int64_t j, bool back) {
+    if (pair_.range.wide) {
+      pair_.kernels.wide_sums(tile);
+      return;
+    }
+    if (saved_ != nullptr) {
+      tile.out = saved_ + (back ? pair_.grid.back(i, j) : pair_.grid.forward(i, j));
+      tile.out_stride = pair_.grid.stride(j);
+    }
+    pair_.kernels.sums(tile);
+  }
+
+  template <typename Number>
+  void keep(Quantity quantity, const Number* rows, const Number* columns, std::int64_t i,
+            std::int64_t j, bool back) {
+    const TileGrid& grid = pair_.grid;
+    a_.write(quantity, back ? sensor : video, j, grid.begin(i), rows, grid.rows_of_a(i));
+    const Partials* const to = grid.same ? &a_ : b_;
+    if (to != nullptr) {
+      to->write(quantity, back ? video : sensor, i, grid.begin(j), columns, grid.rows_of_b(j));
+    }
+  }
+
+  const ContrastPair<T>& pair_;
+  const Partials& a_;
+  const Partials* b_;
+  T* saved_;
+  TileWorker<T> worker_;
+};
+
+/// Tile number `t` counted row block after row block.
+std::pair<std::int64_t, std::int64_t> tile_at(const TileGrid& grid, std::int64_t t) {
+  std::int64_t i = 0;
+  while (t >= grid.count_b() - grid.first_column(i)) {
+    t -= grid.count_b() - grid.first_column(i);
+    ++i;
+  }
+  return {i, grid.first_column(i) + t};
+}
+
+std::int64_t tiles_of(const TileGrid& grid) {
+  const std::int64_t a = grid.count_a();
+  return grid.same ? a * (a + 1) / 2 : a * grid.count_b();
+}
+
+template <typename T>
+void run_tiles(const ContrastPair<T>& pair, const Partials& a, const Partials* b, T* saved,
+               int threads) {
+  const std::int64_t tiles = tiles_of(pair.grid);
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, tiles / (std::int64_t{threads} * (threads > 1 ? 12 : 1)));
+  parallel_for(threads, tiles, grain, [&](std::int64_t begin, std::int64_t end) {
+    TileSums<T> worker(pair, a, b, saved);
+    auto [i, j] = tile_at(pair.grid, begin);
+    for (std::int64_t t = begin; t < end; ++t) {
+      worker.run(i, j);
+      if (++j == pair.grid.count_b()) {
+        ++i;
+        j = pair.grid.first_column(i);
+      }
+    }
+  });
+}
+
+template <typename T>
+double* copy_lengths(const ContrastRows<T>& rows, double* to) {
+  for (int f = 0; f < modalities * halves; ++f) {
+    to = std::copy_n(rows.length_of(f), rows.rows, to);
+  }
+  return to;
+}
+
+/// What the gradient then need not find out again.
+template <typename T>
+void save_rows(const ContrastPair<T>& pair, const double* own_logits, T* saved) {
+  const SavedRows layout(pair.grid);
+  const Buffer<double> all(layout.count());
+  double* to = std::copy_n(own_logits, layout.own, all.get());
+  to = copy_lengths(pair.a, to);
+  if (!pair.grid.same) {
+    copy_lengths(pair.b, to);
+  }
+  std::memcpy(saved + layout.begin, all.get(),
+              static_cast<std::size_t>(layout.count()) * sizeof(double));
+}
+
+}  // namespace
+
+std::int64_t contrast_saved_size(std::int64_t rows_a, std::int64_t rows_b, bool same) {
+  return SavedRows(TileGrid(rows_a, rows_b, same)).end();
+}
+
+template <typename T>
+void contrast_sums(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
+                   const ContrastParams& params, const PairMask& mask, const ContrastSums& sums_a,
+                   const ContrastSums* sums_b, T* saved, int threads) {
+  check_call(a, b, params, mask, threads);
+  const bool same = b == nullptr;
+  const Buffer<double> own(a.rows);
+  RowsWanted wanted;
+  wanted.used = features_of_tiles(params);
+  wanted.panels = same;
+  wanted.own_logits = same ? own.get() : nullptr;
+  wanted.temperature = params.temperature;
+  const ContrastRows<T> rows_a = prepare_rows(a, params.normalize, wanted, threads);
+  ContrastRows<T> rows_b;
+  if (!same) {
+    wanted.panels = true;
+    rows_b = prepare_rows(*b, params.normalize, wanted, threads);
+  }
+  const ContrastPair<T> pair(rows_a, same ? rows_a : rows_b, a, same ? a : *b, params, mask);
+  if (saved != nullptr) {
+    // Fresh from the system it would cost 6 % of the time at 4096 windows, page by page.
+    const std::int64_t numbers = SavedRows(pair.grid).begin;
+    advise_large_pages(saved, static_cast<std::size_t>(numbers) * sizeof(T));
+    save_rows(pair, own.get(), saved);
+  }
+  const bool weights = wants_weights(&sums_a) || wants_weights(sums_b);
+  const bool masked = mask.dense != nullptr || mask.reach > 0.0;
+  const Partials partials_a(a.rows, pair.grid.count_b(), pair.range.wide, weights, masked);
+  const bool two = !same && sums_b != nullptr;
+  const Partials partials_b(two ? b->rows : 0, pair.grid.count_a(), pair.range.wide, weights,
+                            masked);
+  run_tiles(pair, partials_a, two ? &partials_b : nullptr, saved, threads);
+  add_up(partials_a, pair.range, same ? a.rows - 1 : b->rows, sums_a, threads);
+  if (two) {
+    add_up(partials_b, pair.range, a.rows, *sums_b, threads);
+  }
+  if (same && sums_a.positive != nullptr) {
+    std::copy_n(own.get(), a.rows, sums_a.positive);
+  }
+}
+
+template void contrast_sums(const ContrastBlock<float>&, const ContrastBlock<float>*,
+                            const ContrastParams&, const PairMask&, const ContrastSums&,
+                            const ContrastSums*, float*, int);
+template void contrast_sums(const ContrastBlock<double>&, const ContrastBlock<double>*,
+                            const ContrastParams&, const PairMask&, const ContrastSums&,
+                            const ContrastSums*, double*, int);
+
+}  // namespace detach
