@@ -2,7 +2,7 @@
 
 import pytest
 
-from detach import doctor, kernels
+from detach import doctor, kernels, ops
 
 
 def test_a_healthy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -11,6 +11,7 @@ def test_a_healthy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.examine(lines.append) == 0
     assert all(line.startswith("ok ") for line in lines)
     assert any("percentile on cpu" in line for line in lines)
+    assert any("contrastive loss on cpu" in line for line in lines)
 
 
 def test_a_kernel_that_errs_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +22,18 @@ def test_a_kernel_that_errs_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line for line in lines if line.startswith("BAD")] == [
         "BAD percentile against NumPy in float64: 40 ulp off"
     ]
+
+
+def test_a_loss_that_errs_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_simulator", lambda: iter(()))
+    right = ops.weighted_contrastive_loss
+    monkeypatch.setattr(ops, "weighted_contrastive_loss", lambda *parts: 1.001 * right(*parts))
+    lines: list[str] = []
+    assert doctor.examine(lines.append) == 4
+    bad = [line for line in lines if line.startswith("BAD")]
+    assert len(bad) == 1
+    assert "contrastive loss on cpu" in bad[0]
+    assert bad[0].endswith("1.0e-03 from the equations")
 
 
 def test_a_forced_backend_that_cannot_run_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:

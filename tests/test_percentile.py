@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detach import equations, kernels, ops
 
-LENGTHS = (1, 2, 3, 7, 8, 9, 16, 17, 60, 100, 101, 128, 201, 700)
+LENGTHS = (1, 2, 3, 7, 8, 9, 16, 17, 60, 100, 101, 128, 201, 700, 1100)
 QUANTILES = (0.0, 0.01, 0.05, 0.3, 0.5, 0.75, 0.95, 0.99, 1.0)
 WIDTHS = (1, 2, 3, 4, 5, 8, 9, 34, 65, 130)
 BACKENDS = ("cpu", "torch", "reference") if kernels.available() else ("torch", "reference")
@@ -241,16 +241,6 @@ def test_operator_agrees_with_the_equation(backend: str, q: float, absolute: boo
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int16])
-def test_operator_takes_small_types(dtype: torch.dtype) -> None:
-    x = (torch.from_numpy(noise(5, 60, 9)) * 50).to(dtype)
-    result = ops.activation_percentile(x, 0.99, 1)
-    assert result.dtype == (torch.float32 if dtype == torch.int16 else dtype)
-    expected = equations.activation_percentile(x.double(), 0.99, 1).to(result.dtype)
-    torch.testing.assert_close(result, expected)
-
-
-@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("q", [0.99, 0.5, 1.0])
 def test_gradient_is_that_of_torch_quantile(q: float) -> None:
     ours = torch.from_numpy(noise(4, 60, 7, dtype=np.float64)).requires_grad_()
@@ -267,15 +257,6 @@ def test_gradcheck() -> None:
     for q in (0.99, 0.4):
         assert torch.autograd.gradcheck(lambda x, q=q: ops.activation_percentile(x, q, 1), [x])
         assert torch.autograd.gradgradcheck(lambda x, q=q: ops.activation_percentile(x, q, 1), [x])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("dim", [0, 1, 2])
-def test_opcheck(dtype: torch.dtype, dim: int) -> None:
-    x = torch.from_numpy(noise(3, 11, 4)).to(dtype)
-    for view in (x, x.transpose(1, 2)):
-        op = torch.ops.detach.activation_percentile.default
-        torch.library.opcheck(op, (view.detach().requires_grad_(), 0.9, dim, True))
 
 
 def test_compiles_in_one_graph() -> None:
@@ -303,18 +284,3 @@ def test_backend_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETACH_BACKEND", "cuda")
     with pytest.raises(ValueError, match="cannot serve a tensor on cpu"):
         ops.activation_percentile(torch.zeros(3))
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("length", [1, 2, 9, 60, 101, 700, 3000])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gpu_agrees_with_the_equation(length: int, dtype: torch.dtype) -> None:
-    x = torch.from_numpy(noise(5, length, 34)).to("cuda", dtype)
-    x[1, length // 2, 2] = torch.nan
-    for q in QUANTILES:
-        for dim in (0, 1, 2):
-            for layout in (x, x.transpose(1, 2).contiguous().transpose(1, 2)):
-                truth = equations.activation_percentile(x.double(), q, dim, absolute=True)
-                result = ops.activation_percentile(layout, q, dim, absolute=True).double()
-                torch.testing.assert_close(result, truth, rtol=2e-7, atol=1e-9, equal_nan=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from detach import equations
+from detach import ops
 from detach.clustering import OnlineClustering
 from detach.config import PRESETS, Method, Preset, RunConfig, override, preset
 from detach.course import Course
@@ -119,8 +119,8 @@ def test_presets_differ_where_the_versions_do() -> None:
     assert losses["paper-v1"]["gate"] == "none"
     assert losses["paper-v1"]["power"] == 2
     assert losses["camera-ready"]["temporal"] == "cross"
-    assert losses["authors-code"]["transpose"] is False
-    assert losses["recommended"]["transpose"] is True
+    assert preset("authors-code").stage2.transpose is False
+    assert preset("recommended").stage2.transpose is True
     assert preset("authors-code").encoders.average == "features"
     centred = {name: preset(name).encoders.centre_motion for name in PRESETS}
     assert [name for name, is_on in centred.items() if is_on] == ["recommended"]
@@ -204,19 +204,33 @@ def test_a_run_that_ended_before_it_saved_begins_anew(material: Material, tmp_pa
 def test_the_loss_is_never_computed_in_half_precision(
     material: Material, tmp_path: Path, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half: list[bool] = []
-    contrast_loss = equations.contrast_loss
+    seen: list[torch.dtype] = []
+    contrast_loss = ops.weighted_contrastive_loss
 
     def watched(*parts: Any, **options: Any) -> torch.Tensor:
-        half.append(torch.is_autocast_enabled("cpu"))
-        return contrast_loss(*parts, **options)
+        loss: torch.Tensor = contrast_loss(*parts, **options)
+        seen.extend(x.dtype for x in (*parts, loss))
+        return loss
 
-    monkeypatch.setattr(equations, "contrast_loss", watched)
+    monkeypatch.setattr(ops, "weighted_contrastive_loss", watched)
     short = {"epochs": 1}
     config = small(method=method, precision="bfloat16", stage1=short, stage2=short)
     train(material, tmp_path / "run", config, say=quiet)
-    assert half
-    assert not any(half)
+    assert set(seen) == {torch.float32}
+
+
+@pytest.mark.parametrize("method", ["detach", "global"])
+def test_the_kernel_trains_as_the_equations_do(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Method
+) -> None:
+    config = small(method=method)
+    train(material, tmp_path / "kernel", config, say=quiet)
+    monkeypatch.setenv("DETACH_BACKEND", "reference")
+    train(material, tmp_path / "equations", config, say=quiet)
+    ours, theirs = (logged(tmp_path / name) for name in ("kernel", "equations"))
+    assert any("contrast" in losses for losses in ours)
+    for found, expected in zip(ours, theirs, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)  # rounding, through two epochs
 
 
 def test_centroids_move_every_few_steps_across_epochs(

@@ -119,6 +119,38 @@ class ReportArgs:
     out: Path | None = None
 
 
+@dataclass(kw_only=True)
+class BenchArgs:
+    """Times the operators against what one could call instead, in turns, in one process."""
+
+    part: Positional[Literal["loss", "percentile", "step"]]
+    """The contrastive loss, the activation percentile, or a whole training step."""
+    sizes: tuple[int, ...] = ()
+    """Batch sizes N; none takes those that suit the part."""
+    full: bool = False
+    """Larger sizes too, 3 s each, and memory up to N = 16384. Many minutes."""
+    threads: int = 1
+    """One is timed by CPU time, several by the clock on the wall."""
+    seconds: float | None = None
+    """How long each variant is timed; None is 1, or 3 with --full."""
+    repeats: int = 5
+    """Calls that each variant gets at least."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:0 and so on."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the loss's features; others run under autocast."""
+    forward_only: bool = False
+    """The loss without its gradient."""
+    memory: bool = True
+    """Whether peak memory is measured too, each variant in a process of its own."""
+    open_clip: Path | None = None
+    """open_clip's wheel or its loss.py, where the package is not installed."""
+    append: Path | None = None
+    """Also add every number to this CSV file, with commit and device."""
+    out: Path | None = None
+    """Also draw the numbers, into this folder."""
+
+
 def doctor(argv: list[str]) -> int:
     """Examines the machine."""
     _parse(DoctorArgs, argv, "doctor")
@@ -225,6 +257,27 @@ def report(argv: list[str]) -> int:
     return EXIT_OK
 
 
+def bench(argv: list[str]) -> int:
+    """Times operators."""
+    args = _parse(BenchArgs, argv, "bench")
+    from detach import bench as benchmarks
+
+    asked = {**vars(args)}
+    append, out = asked.pop("append"), asked.pop("out")
+    found = benchmarks.bench(benchmarks.Options(**asked), _say)
+    print(f"\n{found}")
+    if append is not None:
+        from detach import ledger
+
+        count = ledger.append_lines(append, found.lines(), found.device)
+        print(f"{count} lines added to {append}")
+    if out is not None:
+        from detach.bench.figure import save
+
+        print(save(found, out))
+    return EXIT_OK
+
+
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "doctor": (doctor, "what this machine has; kernels against references"),
     "demo": (demo, "train on the sample recordings and write a report"),
@@ -233,6 +286,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (train, "both stages, one or several seeds"),
     "evaluate": (evaluate, "probe, retrieval and references, as one table"),
     "report": (report, "one HTML page"),
+    "bench": (bench, "the operators against what one could call instead"),
 }
 
 

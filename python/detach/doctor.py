@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from detach import __version__, equations, kernels, ops, recipes
 from detach.config import VideoConfig
@@ -31,6 +32,8 @@ PACKAGES = (
     "mujoco",
 )
 ULP_LIMIT = 2.0
+LOSS_LIMIT = 1e-4
+"""Of the loss and its gradient in float32, which err by about 1e-6."""
 
 Finding = tuple[bool, str]
 """Whether it is as it should be, and the line that says what was found."""
@@ -80,12 +83,37 @@ def _operators() -> Iterator[Finding]:
         except ValueError as error:
             yield False, str(error)
             continue
-        x = torch.randn(64, 60, 34, generator=torch.Generator().manual_seed(0)).to(device)
-        ours = ops.activation_percentile(x, 0.99, 1, absolute=True).double()
-        truth = equations.activation_percentile(x.double(), 0.99, 1, absolute=True)
-        difference = ((ours - truth).abs().max() / truth.abs().max()).item()
-        where = f"percentile on {device.type}: {chosen} ({why})"
-        yield difference < 1e-6, f"{where}, {difference:.1e} from the equation"
+        for name, limit, examined in (
+            ("percentile", 1e-6, _percentile_error),
+            ("contrastive loss", LOSS_LIMIT, _loss_error),
+        ):
+            difference = examined(device)
+            where = f"{name} on {device.type}: {chosen} ({why})"
+            yield difference < limit, f"{where}, {difference:.1e} from the equations"
+
+
+def _percentile_error(device: torch.device) -> float:
+    """Largest difference to the equation in float64, over the largest value."""
+    x = torch.randn(64, 60, 34, generator=torch.Generator().manual_seed(0)).to(device)
+    ours = ops.activation_percentile(x, 0.99, 1, absolute=True).double()
+    truth = equations.activation_percentile(x.double(), 0.99, 1, absolute=True)
+    return ((ours - truth).abs().max() / truth.abs().max()).item()
+
+
+def _loss_error(device: torch.device) -> float:
+    """The same for the loss, or for the gradient of the sensors' motion where that errs more."""
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(100, 40, generator=generator) for _ in range(6)]
+    ours = _loss_and_gradient(ops.weighted_contrastive_loss, [x.to(device) for x in features])
+    truth = _loss_and_gradient(equations.weighted_contrastive_loss, [x.double() for x in features])
+    pairs = zip(ours, truth, strict=True)
+    return max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs)
+
+
+def _loss_and_gradient(loss: Callable[..., Tensor], features: list[Tensor]) -> list[Tensor]:
+    learned = features[3].clone().requires_grad_()
+    value = loss(*features[:3], learned, *features[4:])
+    return [x.detach().double().cpu() for x in (value, *torch.autograd.grad(value, learned))]
 
 
 def _gpu() -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Gate = Literal["spatial", "none"]
+Temporal = Literal["intra", "cross", "none"]
 
 
 def activation_percentile(
@@ -156,6 +157,31 @@ def contrast_loss(
     return 0.5 * (directional_loss(logits, weight) + directional_loss(logits.T, back)).mean()
 
 
+def negative_weight(
+    video_spatial: Tensor,
+    sensor_spatial: Tensor,
+    video_momentum: Tensor | None,
+    sensor_momentum: Tensor | None,
+    *,
+    lambda_hard: float = 3.0,
+    gate: Gate = "spatial",
+    power: int = 1,
+    temporal: Temporal = "intra",
+) -> Tensor:
+    """W [N, N] from features, put together; arguments as in `weighted_contrastive_loss`.
+
+    Momentum features [N, d] may be None where ``temporal`` is "none".
+    """
+    similar_place = spatial_similarity(video_spatial, sensor_spatial)
+    place = spatial_weight(similar_place, lambda_hard=lambda_hard)
+    if temporal == "none" or video_momentum is None or sensor_momentum is None:
+        return pair_weight(place, torch.ones_like(place))
+    similarity = temporal_similarity if temporal == "intra" else temporal_similarity_cross
+    similar_motion = similarity(video_momentum, sensor_momentum)
+    motion = temporal_weight(similar_motion, similar_place, gate=gate, power=power)
+    return pair_weight(place, motion)
+
+
 def weighted_contrastive_loss(
     video_spatial: Tensor,
     video_temporal: Tensor,
@@ -168,7 +194,7 @@ def weighted_contrastive_loss(
     lambda_hard: float = 3.0,
     gate: Gate = "spatial",
     power: int = 1,
-    temporal: Literal["intra", "cross", "none"] = "intra",
+    temporal: Temporal = "intra",
     transpose: bool = True,
     normalize: bool = True,
     detach_weight: bool = True,
@@ -194,15 +220,16 @@ def weighted_contrastive_loss(
     Returns:
         Scalar.
     """
-    similar_place = spatial_similarity(video_spatial, sensor_spatial)
-    place = spatial_weight(similar_place, lambda_hard=lambda_hard)
-    if temporal == "none":
-        motion = torch.ones_like(place)
-    else:
-        similarity = temporal_similarity if temporal == "intra" else temporal_similarity_cross
-        similar_motion = similarity(video_momentum, sensor_momentum)
-        motion = temporal_weight(similar_motion, similar_place, gate=gate, power=power)
-    weight = pair_weight(place, motion)
+    weight = negative_weight(
+        video_spatial,
+        sensor_spatial,
+        video_momentum,
+        sensor_momentum,
+        lambda_hard=lambda_hard,
+        gate=gate,
+        power=power,
+        temporal=temporal,
+    )
     return contrast_loss(
         video_embedding(video_spatial, video_temporal, normalize=normalize),
         sensor_embedding(sensor_spatial, sensor_temporal, normalize=normalize),

@@ -16,6 +16,7 @@ try:
 except ImportError as error:  # a source tree that was never built, or another Python's build
     _missing = str(error)
 
+_KERNEL_TYPES = ("float32", "float64", "float16", "int16")  # others are converted first
 _EXACT_IN_FLOAT32 = ("int8", "uint8", "int16", "uint16", "bool")
 
 
@@ -30,7 +31,8 @@ def activation_percentile(
 
     Args:
         x: Values, any shape with at least one axis. float32 and float64 are computed as they are,
-            float16 and integers of up to 16 bits in float32, wider integers in float64.
+            float16 and integers of up to 16 bits in float32, wider integers in float64. The three
+            float types and int16 are read as they are, others through a converted copy.
         q: Which quantile, in [0, 1].
         axis: The axis that is reduced; it must not be empty.
         absolute: Take ``|x|`` first.
@@ -47,12 +49,15 @@ def activation_percentile(
     axis = check_percentile(x.shape, q, axis, "axis")
     if threads < 1:
         raise ValueError(f"threads must be >= 1, got {threads}")
-    computed = x.astype(_computed_in(x.dtype), copy=False)
-    if available():
-        result = _percentile_cpu(computed, q, axis, absolute=absolute, threads=threads)
-    else:
-        result = _percentile_numpy(computed, q, axis, absolute=absolute)
-    return result.astype(np.float16) if x.dtype == np.float16 else result
+    x = x.astype(x.dtype.newbyteorder("="), copy=False)
+    computed_in = _computed_in(x.dtype)
+    result_type = np.float16 if x.dtype == np.float16 else computed_in
+    if not available():
+        result = _percentile_numpy(x.astype(computed_in, copy=False), q, axis, absolute=absolute)
+        return result.astype(result_type)
+    if x.dtype.name not in _KERNEL_TYPES:
+        x = x.astype(result_type)
+    return _percentile_cpu(x, q, axis, result_type, absolute=absolute, threads=threads)
 
 
 def check_percentile(shape: tuple[int, ...], q: float, axis: int, name: str) -> int:
@@ -133,18 +138,18 @@ def _computed_in(dtype: np.dtype[Any]) -> type[np.float32] | type[np.float64]:
 
 
 def _percentile_cpu(
-    x: NDArray[Any], q: float, axis: int, *, absolute: bool, threads: int
+    x: NDArray[Any], q: float, axis: int, result_type: type, *, absolute: bool, threads: int
 ) -> NDArray[Any]:
     order = memory_order(x.strides)
     dense = np.ascontiguousarray(x.transpose(order))  # x itself where it only was transposed
     where = order.index(axis)
     rest = order[:where] + order[where + 1 :]
-    out = np.empty([x.shape[i] for i in rest], x.dtype)
+    out: NDArray[Any] = np.empty([x.shape[i] for i in rest], result_type)
     outer, length, inner = outer_length_inner(dense.shape, where)
     _C.percentile_cpu(
+        x.dtype.name,
         dense.ctypes.data,
         out.ctypes.data,
-        x.dtype == np.float64,
         outer,
         length,
         inner,

@@ -3,7 +3,7 @@
 import csv
 import math
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,12 +25,24 @@ def append(path: Path, table: Table, device: str) -> int:
     Raises:
         MachineError: The file cannot be written.
     """
+    return append_lines(path, _rows(table), device)
+
+
+def append_lines(path: Path, lines: Iterable[Mapping[str, object]], device: str) -> int:
+    """Adds ``lines``, by column, to the CSV file ``path``; columns that are absent stay empty.
+
+    Returns:
+        How many lines were added.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
     stamp = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": commit(),
         "device": device,
     }
-    rows = [{**stamp, **row} for row in _rows(table)]
+    rows = [{**stamp, **line} for line in lines]
     try:
         begun = path.is_file() and path.stat().st_size > 0
         with path.open("a", newline="", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detach import equations, signs
+from detach import equations, ops, signs
 from detach.augment import colour_change, recolour, time_warp
 from detach.checkpoint import Stateful
 from detach.config import RunConfig, TemporalStageConfig
@@ -83,26 +83,23 @@ def _loss(
         change = colour_change(len(samples), config.augment.colour_jitter, generator)
         motion = recolour(motion, change[0])
     video, sensor = model.video_temporal(motion), model.sensor_temporal(samples)
-    with full_precision(samples.device):
-        return equations.weighted_contrastive_loss(
-            place.video,
-            video.float(),
-            place.sensor,
-            sensor.float(),
-            *(slow or (video.detach().float(), sensor.detach().float())),
-            **loss_options(config.stage2, plain=config.method == "infonce"),
-        )
+    features = (place.video, video.float(), place.sensor, sensor.float())
+    slow = slow or (video.detach().float(), sensor.detach().float())
+    options = loss_options(config.stage2, plain=config.method == "infonce")
+    if options["temporal"] == "cross" and not config.stage2.transpose:  # no kernel for that
+        with full_precision(samples.device):
+            return equations.weighted_contrastive_loss(*features, *slow, **options, transpose=False)
+    return ops.weighted_contrastive_loss(*features, *slow, **options)
 
 
 class LossOptions(TypedDict):
-    """Keyword arguments of `equations.weighted_contrastive_loss`."""
+    """Keyword arguments of `ops.weighted_contrastive_loss`."""
 
     temperature: float
     lambda_hard: float
     gate: Literal["spatial", "none"]
     power: int
     temporal: Literal["intra", "cross", "none"]
-    transpose: bool
 
 
 def loss_options(stage: TemporalStageConfig, *, plain: bool) -> LossOptions:
@@ -113,7 +110,6 @@ def loss_options(stage: TemporalStageConfig, *, plain: bool) -> LossOptions:
         "gate": stage.gate,
         "power": stage.power,
         "temporal": "none" if plain else stage.temporal,
-        "transpose": stage.transpose,
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detach import equations
+from detach import ops
 from detach.augment import colour_change, recolour, time_warp
 from detach.checkpoint import Stateful
 from detach.config import RunConfig
@@ -16,7 +16,7 @@ from detach.course import Course
 from detach.data.windows import Windows
 from detach.encoders import shrink
 from detach.model import Global, load_batch
-from detach.optimizers import Stepper, full_precision
+from detach.optimizers import Stepper
 
 
 def train_global(
@@ -63,9 +63,11 @@ def _loss(
     if augment.colour_jitter:
         video = recolour(video, *colour_change(len(video), augment.colour_jitter, generator))
     seen, felt = model.video(video), model.sensor(samples)
-    with full_precision(samples.device):
-        z_video = equations.video_embedding(*seen.float().chunk(2, dim=1))
-        z_sensor = equations.sensor_embedding(*felt.float().chunk(2, dim=1))
-        equal = 1.0 - torch.eye(len(samples), device=samples.device)
-        temperature = config.stage2.temperature
-        return equations.contrast_loss(z_video, z_sensor, equal, temperature=temperature)
+    seen_halves, felt_halves = (z.float().chunk(2, dim=1) for z in (seen, felt))
+    return ops.weighted_contrastive_loss(
+        *seen_halves,
+        *felt_halves,
+        temperature=config.stage2.temperature,
+        lambda_hard=1.0,
+        temporal="none",
+    )

@@ -1,0 +1,80 @@
+"""The weighted contrastive loss through the CPU kernel: addresses in, tensors out."""
+
+from array import array
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detach import kernels
+from detach.ops.contrast_call import Call, addresses, computed_in, contiguous, share, upstream_each
+
+if kernels.available():
+    from detach import _C
+
+
+def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor]:
+    """Sums as in `detach.ops.contrast_plain.losses`, and what the gradient can use again."""
+    tensors = _contiguous(call)
+    x, n = tensors[0], call.stop - call.start
+    sums = torch.empty((3 if stats else 2, 2, n), dtype=torch.float64)
+    saved = x.new_empty(saved_size(call) if save else 0)
+    at = sums.data_ptr()
+    _C.contrast_batch(
+        *_arguments(call, tensors),
+        (at, at + 16 * n, at + 32 * n if stats else 0),
+        saved.data_ptr() if save else 0,
+        torch.get_num_threads(),
+    )
+    return sums, saved
+
+
+def gradients(
+    call: Call, sums: Tensor, upstream: Tensor, saved: Tensor, wanted: list[bool]
+) -> list[Tensor | None]:
+    """Of the four parts, where ``wanted``."""
+    tensors = _contiguous(call)
+    n = call.stop - call.start
+    if upstream.dim() == 0:  # an array costs a fifth of what a tensor does
+        same = array("d", (share(call) * upstream.item(),)) * n
+        each = same.buffer_info()[0]
+    else:
+        several = upstream_each(call, upstream)
+        each = several.data_ptr()
+    parts = zip(tensors[:4], wanted, strict=True)
+    found = [torch.zeros_like(x) if asked else None for x, asked in parts]
+    _C.contrast_batch_gradient(
+        *_arguments(call, tensors),
+        sums.data_ptr() + 16 * n,
+        each,
+        saved.data_ptr(),  # 0 where nothing was saved
+        addresses(found),
+        torch.get_num_threads(),
+    )
+    return found
+
+
+def saved_size(call: Call) -> int:
+    """Numbers that `losses` saves, of the type that it computes in."""
+    rows = call.video_spatial.shape[0]
+    size: int = _C.contrast_batch_saved_size(rows, call.start, call.stop)
+    return size
+
+
+def _contiguous(call: Call) -> list[Any]:
+    features = contiguous(call[:6], computed_in(call.video_spatial.dtype))
+    return features + contiguous(call[6:9], None)
+
+
+def _arguments(call: Call, tensors: list[Any]) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:
+    where = addresses(tensors)
+    return (
+        where[:6],
+        tensors[0].dtype == torch.float64,
+        tensors[0].shape[0],
+        call.widths,
+        call[10:16],
+        (*where[6:], call.reach),
+        call.start,
+        call.stop,
+    )

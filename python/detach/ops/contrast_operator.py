@@ -1,0 +1,204 @@
+"""The weighted contrastive loss as an operator for torch: registration and gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detach.ops import contrast_cpu, contrast_cuda, contrast_plain, contrast_reference
+from detach.ops.contrast_call import Call, computed_in, reduced
+from detach.ops.dispatch import BACKENDS, library, undisturbed
+
+_CALL = (
+    "Tensor video_spatial, Tensor video_temporal, Tensor sensor_spatial, Tensor sensor_temporal, "
+    "Tensor? video_momentum, Tensor? sensor_momentum, "
+    "Tensor? left_out, Tensor? group, Tensor? position, float reach, "
+    "float temperature, float lambda_hard, int gate, int power, int temporal, bool normalize, "
+    "SymInt start, SymInt stop, int reduction, int backend"
+)
+_PARTS, _TENSORS, _FIELDS = 4, 9, len(Call._fields)
+
+library.define(
+    f"weighted_contrast({_CALL}, bool save, bool stats) -> (Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+library.define(
+    f"weighted_contrast_gradient({_CALL}, Tensor sums, Tensor saved, Tensor upstream, "
+    "bool[] wanted, bool keep) -> (Tensor, Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_losses_op = torch.ops.detach.weighted_contrast.default
+_gradients_op = torch.ops.detach.weighted_contrast_gradient.default
+
+
+def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor]:
+    """The reduced loss, differentiable, and sums as in `detach.ops.contrast_plain.losses`."""
+    if not undisturbed(call.tensors):
+        result, sums, _ = _losses_op(*call, save, stats)
+    elif torch.is_grad_enabled() and any(x.requires_grad for x in call.parts):
+        result, sums, _ = _losses_with_gradient(_losses, *call, save, stats)
+    else:
+        result, sums, _ = _losses(*call, save, stats)
+    return result, sums
+
+
+def _losses(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduced loss [] or [n], sums, and what the gradient can use again."""
+    call, (save, stats) = Call._make(arguments[:_FIELDS]), arguments[_FIELDS:]
+    name = BACKENDS[call.backend]
+    if name == "cpu":
+        sums, saved = contrast_cpu.losses(call, save=save, stats=stats)
+    elif name == "cuda":
+        sums, saved = contrast_cuda.losses(call, save=save, stats=stats)
+    else:
+        sums = contrast_plain.losses(call, stats=stats)
+        saved = sums.new_empty(0)
+    result = reduced(sums[0], call.reduction)
+    return result.to(computed_in(call.video_spatial.dtype)), sums, saved
+
+
+def _losses_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    call, (save, stats) = Call._make(arguments[:_FIELDS]), arguments[_FIELDS:]
+    x, n = call.video_spatial, call.stop - call.start
+    dtype = computed_in(x.dtype)
+    sums = x.new_empty((3 if stats else 2, 2, n), dtype=torch.float64)
+    return reduced(sums[0], call.reduction).to(dtype), sums, _saved_fake(call, dtype, save=save)
+
+
+def _saved_fake(call: Call, dtype: torch.dtype, *, save: bool) -> Tensor:
+    x, name = call.video_spatial, BACKENDS[call.backend]
+    if name == "torch":
+        return x.new_empty(0, dtype=torch.float64)
+    saved = x.new_empty(0, dtype=dtype if name == "cpu" else torch.uint8)
+    if not save:
+        return saved
+    known = all(isinstance(size, int) for size in (x.shape[0], call.start, call.stop))
+    kernel = contrast_cpu if name == "cpu" else contrast_cuda
+    size = kernel.saved_size(call) if known else torch.library.get_ctx().new_dynamic_size()
+    return saved.new_empty(size)
+
+
+def _gradients(*arguments: Any) -> list[Tensor | None]:
+    """Of the four parts, where wanted."""
+    call = Call._make(arguments[:_FIELDS])
+    sums, saved, upstream, wanted, keep = arguments[_FIELDS:]
+    name = BACKENDS[call.backend]
+    if name == "cpu":
+        found = contrast_cpu.gradients(call, sums, upstream, saved, wanted)
+    elif name == "cuda":
+        saved = saved.clone() if keep else saved
+        found = contrast_cuda.gradients(call, sums, upstream, saved, wanted)
+    else:
+        found = contrast_plain.gradients(call, sums, upstream, wanted)
+    dtype = call.video_spatial.dtype
+    return [x if x is None or x.dtype == dtype else x.to(dtype) for x in found]
+
+
+def _gradients_filled(*arguments: Any) -> tuple[Tensor, ...]:
+    """An operator returns no None."""
+    found = _gradients(*arguments)
+    return tuple(arguments[0].new_empty(0) if x is None else x for x in found)
+
+
+def _gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    wanted = arguments[-2]
+    return tuple(
+        part.new_empty(part.shape if asked else 0)
+        for part, asked in zip(arguments[:_PARTS], wanted, strict=True)
+    )
+
+
+class _Losses(torch.autograd.Function):
+    """The operator's gradient. Own class: register_autograd costs 100 us with so many arguments."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, compute: Callable[..., Any], *arguments: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        result, sums, saved = compute(*arguments)
+        ctx.set_materialize_grads(False)  # else zeros as large as what is saved
+        ctx.mark_non_differentiable(sums, saved)
+        ctx.save_for_backward(*arguments[:_TENSORS], sums, saved)
+        ctx.options = arguments[_TENSORS:_FIELDS]
+        ctx.used = False
+        return result, sums, saved
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return (None,) * (_FIELDS + 3)
+        *tensors, sums, saved = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[1 : _PARTS + 1])
+        if ctx.used and BACKENDS[ctx.options[-1]] == "cuda":  # its kernel has used up what it saved
+            saved = saved.new_empty(0)
+        ctx.used = True
+        keep = torch.compiler.is_compiling()  # a compiled gradient does not know which time it is
+        if torch.is_grad_enabled():
+            gradients: Callable[..., Any] = _gradients_with_gradient
+        else:
+            gradients = _gradients if undisturbed((*tensors, upstream)) else _gradients_op
+        found = gradients(*tensors, *ctx.options, sums, saved, upstream, wanted, keep)
+        parts = [x if asked else None for x, asked in zip(found, wanted, strict=True)]
+        return (None, *parts, *(None,) * (_FIELDS + 2 - _PARTS))
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradient's own gradient, through the equations: it needs N x N arrays."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        upstream, ctx.wanted = arguments[_FIELDS + 2 : _FIELDS + 4]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*arguments[:_TENSORS], upstream)
+        ctx.options = arguments[_TENSORS:_FIELDS]
+        return _gradients_op(*arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
+        *tensors, upstream = ctx.saved_tensors
+        more = torch.is_grad_enabled()
+        with torch.enable_grad():
+            upstream, *parts = map(_apart, (upstream, *tensors[:_PARTS]))
+            call = Call._make((*parts, *tensors[_PARTS:], *ctx.options))
+            result = reduced(contrast_reference.losses(call)[0], call.reduction)
+            first = torch.autograd.grad(result, parts, upstream, create_graph=True)
+            terms = zip(first, incoming, ctx.wanted, strict=True)
+            asked = [(x * g).sum() for x, g, wanted in terms if wanted and g is not None]
+            if not asked:
+                return (None,) * (_FIELDS + 5)
+            whole = torch.stack(asked).sum()
+            leaves = (*parts, upstream)
+            second = torch.autograd.grad(whole, leaves, create_graph=more, allow_unused=True)
+        between = (None,) * (_FIELDS - _PARTS + 2)
+        return (*second[:_PARTS], *between, second[_PARTS], None, None)
+
+
+def _apart(x: Tensor) -> Tensor:
+    """A tensor to differentiate by, which is no other's even where one was passed twice."""
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+_losses_with_gradient: Callable[..., Any] = _Losses.apply
+_gradients_with_gradient: Callable[..., Any] = _Gradients.apply
+
+
+def _below_autograd(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001 -- no public name
+        found: tuple[Tensor, Tensor, Tensor] = _losses_op(*arguments)
+    return found
+
+
+def _losses_autograd(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:_PARTS]):
+        found: tuple[Tensor, Tensor, Tensor] = _losses_with_gradient(_below_autograd, *arguments)
+        return found
+    return _below_autograd(*arguments)
+
+
+for _device in ("CPU", "CUDA"):
+    library.impl("weighted_contrast", _losses, _device)
+    library.impl("weighted_contrast_gradient", _gradients_filled, _device)
+library.impl("weighted_contrast", _losses_autograd, "Autograd")
+torch.library.register_fake("detach::weighted_contrast", _losses_fake, lib=library)
+torch.library.register_fake("detach::weighted_contrast_gradient", _gradients_fake, lib=library)
