@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,7 @@ def block_numbers(block: tuple[Sequence[int], int, int, int] | None) -> Any:
     return longs([*features, group, position, rows])
 
 
+@cache
 def build_emulated(folder: Path) -> Path | str:
     """The library, or why there is none."""
     compiler = shutil.which("g++")

@@ -38,7 +38,7 @@ GRADIENT_LIMIT = {"float16": 1.2e-3, "bfloat16": 6e-3, "tf32": 1e-3, "float32": 
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path | str:
     if torch.cuda.is_available():
         return "a GPU runs the kernels"
-    found: Path | str = build_emulated(tmp_path_factory.mktemp("kernels"))
+    found: Path | str = build_emulated(tmp_path_factory.getbasetemp())
     return found
 
 
