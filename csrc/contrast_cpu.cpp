@@ -259,9 +259,6 @@ void contrast_sums(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
   }
   const ContrastPair<T> pair(rows_a, same ? rows_a : rows_b, a, same ? a : *b, params, mask);
   if (saved != nullptr) {
-    // Fresh from the system it would cost 6 % of the time at 4096 windows, page by page.
-    const std::int64_t numbers = SavedRows(pair.grid).begin;
-    advise_large_pages(saved, static_cast<std::size_t>(numbers) * sizeof(T));
     save_rows(pair, own.get(), saved);
   }
   const bool weights = wants_weights(&sums_a) || wants_weights(sums_b);

@@ -40,6 +40,22 @@ Pool& pool() {
   return *the_pool;
 }
 
+/// A hint; ours alone, since the caller's memory is new at every call, and a system that takes
+/// unused memory back gives large pages more slowly than small ones.
+void advise_large_pages(void* memory, std::size_t bytes) noexcept {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+  const std::uintptr_t first = (begin + large_page - 1) / large_page * large_page;
+  const std::uintptr_t last = (begin + bytes) / large_page * large_page;
+  if (first < last) {
+    static_cast<void>(madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE));
+  }
+#else
+  static_cast<void>(memory);
+  static_cast<void>(bytes);
+#endif
+}
+
 Block* allocate(std::size_t bytes) {
   const std::size_t align = bytes >= 2 * large_page ? large_page : alignment;
   void* const memory = ::operator new(bytes + alignment, std::align_val_t(align));
@@ -116,20 +132,6 @@ void return_workspace(void* memory) noexcept {
   block->last_used = ++kept.clock;
   kept.blocks[kept.count++] = block;
   kept.bytes += block->bytes;
-}
-
-void advise_large_pages(void* memory, std::size_t bytes) noexcept {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-  const std::uintptr_t first = (begin + large_page - 1) / large_page * large_page;
-  const std::uintptr_t last = (begin + bytes) / large_page * large_page;
-  if (first < last) {
-    static_cast<void>(madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE));
-  }
-#else
-  static_cast<void>(memory);
-  static_cast<void>(bytes);
-#endif
 }
 
 }  // namespace detach

@@ -11,9 +11,6 @@ namespace detach {
 void* take_workspace(std::size_t bytes);
 void return_workspace(void* memory) noexcept;
 
-/// Asks for large pages, where the system has them; a hint on any address range.
-void advise_large_pages(void* memory, std::size_t bytes) noexcept;
-
 /// An array of numbers in the workspace; not initialised.
 template <typename T>
 class Buffer {
