@@ -255,7 +255,7 @@ GROUP, POSITION = torch.zeros(4, dtype=torch.int64), torch.zeros(4)
     ("changes", "error", "message"),
     [
         ({"video_spatial": None}, TypeError, "video_spatial must be a tensor"),
-        ({"sensor_temporal": [1.0]}, TypeError, "sensor_temporal must be a tensor .* got list"),
+        ({"sensor_temporal": [1.0]}, TypeError, "sensor_temporal must be a tensor, got list"),
         ({"video_momentum": None}, TypeError, "video_momentum .* temporal is 'intra', got None"),
         ({"video_spatial": X.long()}, TypeError, "video_spatial must be float32, float64"),
         ({"sensor_spatial": X.double()}, TypeError, "sensor_spatial must be torch.float32"),

@@ -58,7 +58,8 @@ def checked_features(tensors: Sequence[Any], temporal: str) -> list[Any]:
     for name, x in zip(_NAMES, features, strict=False):
         if not isinstance(x, Tensor):
             kind = "None" if x is None else type(x).__name__
-            raise TypeError(f"{name} must be a tensor where temporal is {temporal!r}, got {kind}")
+            when = f" where temporal is {temporal!r}" if name.endswith("momentum") else ""
+            raise TypeError(f"{name} must be a tensor{when}, got {kind}")
     if torch.is_autocast_enabled(features[0].device.type):
         features = [x.float() if x.dtype in _HALVES else x for x in features]
     _check_kinds(features)
