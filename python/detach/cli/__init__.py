@@ -1,0 +1,81 @@
+"""`detach VERB`: finds the verb, and turns errors into one message and an exit code. No logic."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from detach import __version__
+from detach.cli import verbs
+from detach.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    DetachError,
+    MachineError,
+)
+
+VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "doctor": (verbs.doctor, "what this machine has; kernels against references"),
+    "demo": (verbs.demo, "train on the sample recordings and write a report"),
+    "import": (verbs.import_, "other formats into recordings"),
+    "simulate": (verbs.simulate, "recordings of a simulated home"),
+    "train": (verbs.train, "both stages, one or several seeds"),
+    "evaluate": (verbs.evaluate, "probe, retrieval and references, as one table"),
+    "report": (verbs.report, "one HTML page"),
+    "bench": (verbs.bench, "the operators against what one could call instead"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in {"-h", "--help"}:
+        print(_help())
+        return EXIT_OK if words else EXIT_USAGE
+    if words[0] == "--version":
+        print(f"detach {__version__}")
+        return EXIT_OK
+    if words[0] not in VERBS:
+        print(f"detach: there is no verb {words[0]!r}\n\n{_help()}", file=sys.stderr)
+        return EXIT_USAGE
+    return _guarded(*words)
+
+
+def _guarded(verb: str, *words: str) -> int:
+    """Runs a verb; what a user can do something about ends in one message."""
+    try:
+        return VERBS[verb][0](list(words))
+    except DetachError as error:
+        print(f"\ndetach: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `detach ... | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        print(f"\ndetach: interrupted; {AFTER_CTRL_C.get(verb, DONE_AGAIN)}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        print(f"\ndetach: {_lack(error)}", file=sys.stderr)
+        return MachineError.exit_code
+
+
+def _lack(error: Exception) -> str:
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; check the path, the rights and the free space"
+    reason = str(error).partition("\n")[0] or "no reason given"
+    return f"memory does not suffice ({reason}); use smaller batches, pictures or windows"
+
+
+AFTER_CTRL_C = {
+    "train": "the same command with --resume goes on",
+    "import": "the same command goes on where it stopped",
+}
+DONE_AGAIN = "give the command again; nothing half-written counts"
+
+
+def _help() -> str:
+    lines = [f"  {name:<10}{about}" for name, (_, about) in VERBS.items()]
+    return "\n".join(["usage: detach VERB ...   (detach VERB --help)", "", *lines])

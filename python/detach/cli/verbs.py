@@ -1,0 +1,187 @@
+"""The verbs: arguments in, one function called. Imports inside them keep `--help` fast."""
+
+import os
+import platform
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from detach.cli.options import (
+    BenchArgs,
+    DemoArgs,
+    DoctorArgs,
+    EvaluateArgs,
+    ImportArgs,
+    ReportArgs,
+    SimulateArgs,
+    TrainArgs,
+)
+from detach.config import preset
+from detach.errors import EXIT_OK, UsageError
+
+Args = TypeVar("Args")
+
+
+def doctor(argv: list[str]) -> int:
+    """Examines the machine."""
+    _parse(DoctorArgs, argv, "doctor")
+    from detach.doctor import examine
+
+    return examine(print)
+
+
+def demo(argv: list[str]) -> int:
+    """Does the whole job on the sample."""
+    args = _parse(DemoArgs, argv, "demo")
+    from detach.demo import run_demo
+
+    run_demo(args.out, seed=args.seed, say=_say)
+    return EXIT_OK
+
+
+def import_(argv: list[str]) -> int:
+    """Imports another format."""
+    args = _parse(ImportArgs, argv, "import")
+    from detach.data.sphere import import_sphere
+
+    cameras = {**dict.fromkeys(args.exchanged, True), **dict.fromkeys(args.kept, False)}
+    wrist = {**dict.fromkeys(args.flipped, True), **dict.fromkeys(args.upright, False)}
+    try:
+        import_sphere(
+            args.source,
+            args.out,
+            sensors=args.sensors,
+            cameras_exchanged=cameras,
+            wrist_flipped=wrist,
+            limit=args.limit,
+            workers=args.workers,
+            progress=_say,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return EXIT_OK
+
+
+def simulate(argv: list[str]) -> int:
+    """Simulates a home."""
+    args = _parse(SimulateArgs, argv, "simulate")
+    from detach.simulate.record import simulate as make
+
+    make(
+        args.out,
+        home=args.home,
+        level=args.level,
+        minutes=args.minutes,
+        seed=args.seed,
+        runs=args.runs,
+        size=(args.width_px, args.height_px),
+        workers=args.workers,
+        progress=_say,
+    )
+    return EXIT_OK
+
+
+def train(argv: list[str]) -> int:
+    """Trains runs."""
+    args = _parse(TrainArgs, argv, "train", default=_train_default(argv))
+    from detach.train import train_seeds
+
+    train_seeds(
+        args.data,
+        args.out,
+        args.run,
+        args.seeds,
+        resume=args.resume,
+        stage1_from=args.stage1_from,
+        say=_say,
+    )
+    return EXIT_OK
+
+
+def evaluate(argv: list[str]) -> int:
+    """Evaluates runs."""
+    args = _parse(EvaluateArgs, argv, "evaluate")
+    from detach.evaluate import evaluate as run
+
+    table = run(
+        args.runs,
+        args.data,
+        track=args.track,
+        leave_one_run_out=args.leave_one_run_out,
+        progress=_say,
+    )
+    print(table)
+    if args.append is not None:
+        from detach import ledger
+
+        device = f"{platform.machine()}, {os.cpu_count()} cores"
+        print(f"{ledger.append(args.append, table, device)} lines added to {args.append}")
+    return EXIT_OK
+
+
+def report(argv: list[str]) -> int:
+    """Writes the page."""
+    args = _parse(ReportArgs, argv, "report")
+    from detach.report import report as write
+
+    print(write(args.runs, args.out, progress=_say))
+    return EXIT_OK
+
+
+def bench(argv: list[str]) -> int:
+    """Times operators."""
+    args = _parse(BenchArgs, argv, "bench")
+    from detach import bench as benchmarks
+
+    asked = {**vars(args)}
+    append, out = asked.pop("append"), asked.pop("out")
+    found = benchmarks.bench(benchmarks.Options(**asked), _say)
+    print(f"\n{found}")
+    if append is not None:
+        from detach import ledger
+
+        count = ledger.append_lines(append, found.lines(), found.device)
+        print(f"{count} lines added to {append}")
+    if out is not None:
+        from detach.bench.figure import save
+
+        print(save(found, out))
+    return EXIT_OK
+
+
+def _parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = None) -> Args:
+    try:
+        if default is None:
+            return tyro.cli(kind, args=argv, prog=f"detach {verb}")
+        return tyro.cli(kind, args=argv, prog=f"detach {verb}", default=default)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _train_default(argv: list[str]) -> TrainArgs:
+    """Flags differ from the recipe, the recipe from its preset: what they start from."""
+    from detach import recipes
+
+    name, recipe = _value(argv, "--preset"), _value(argv, "--config")
+    try:
+        base = preset(name or "recommended")  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if recipe is not None:
+        base = recipes.read(recipes.find(Path(recipe)), name)
+    missing: Path = tyro.MISSING
+    return TrainArgs(data=missing, out=missing, run=base)
+
+
+def _value(argv: list[str], flag: str) -> str | None:
+    for i, word in enumerate(argv):
+        if word == flag and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
