@@ -177,37 +177,56 @@ class TileSums {
   TileWorker<T> worker_;
 };
 
-/// Tile number `t` counted row block after row block.
-std::pair<std::int64_t, std::int64_t> tile_at(const TileGrid& grid, std::int64_t t) {
-  std::int64_t i = 0;
-  while (t >= grid.count_b() - grid.first_column(i)) {
-    t -= grid.count_b() - grid.first_column(i);
-    ++i;
+/// The tiles of column blocks [first, last), row block after row block.
+struct TileGroup {
+  std::int64_t first_of(std::int64_t i) const { return std::max(first, grid.first_column(i)); }
+  std::int64_t rows() const { return grid.same ? last : grid.count_a(); }
+  std::int64_t tiles() const {
+    std::int64_t all = 0;
+    for (std::int64_t i = 0; i < rows(); ++i) {
+      all += last - first_of(i);
+    }
+    return all;
   }
-  return {i, grid.first_column(i) + t};
-}
+  std::pair<std::int64_t, std::int64_t> tile(std::int64_t t) const {
+    std::int64_t i = 0;
+    while (t >= last - first_of(i)) {
+      t -= last - first_of(i);
+      ++i;
+    }
+    return {i, first_of(i) + t};
+  }
 
-std::int64_t tiles_of(const TileGrid& grid) {
-  const std::int64_t a = grid.count_a();
-  return grid.same ? a * (a + 1) / 2 : a * grid.count_b();
-}
+  const TileGrid& grid;
+  std::int64_t first;
+  std::int64_t last;
+};
 
 template <typename T>
-void run_tiles(const ContrastPair<T>& pair, const Partials& a, const Partials* b, T* saved,
-               int threads) {
-  const std::int64_t tiles = tiles_of(pair.grid);
+void run_tiles(const ContrastPair<T>& pair, const TileGroup& group, const Partials& a,
+               const Partials* b, T* saved, int threads) {
+  const std::int64_t tiles = group.tiles();
   const std::int64_t grain =
       std::max<std::int64_t>(1, tiles / (std::int64_t{threads} * (threads > 1 ? 12 : 1)));
   parallel_for(threads, tiles, grain, [&](std::int64_t begin, std::int64_t end) {
     TileSums<T> worker(pair, a, b, saved);
-    auto [i, j] = tile_at(pair.grid, begin);
+    auto [i, j] = group.tile(begin);
     for (std::int64_t t = begin; t < end; ++t) {
       worker.run(i, j);
-      if (++j == pair.grid.count_b()) {
+      if (++j == group.last) {
         ++i;
-        j = pair.grid.first_column(i);
+        j = group.first_of(i);
       }
     }
+  });
+}
+
+/// All tiles; `columns` are the rows of B, or of A where it is the only block.
+template <typename T>
+void run_groups(const ContrastPair<T>& pair, ContrastRows<T>& columns, const Partials& a,
+                const Partials* b, T* saved, int threads) {
+  for_groups(pair.grid, columns, threads, [&](std::int64_t first, std::int64_t last) {
+    run_tiles(pair, TileGroup{pair.grid, first, last}, a, b, saved, threads);
   });
 }
 
@@ -248,13 +267,15 @@ void contrast_sums(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
   const Buffer<double> own(a.rows);
   RowsWanted wanted;
   wanted.used = features_of_tiles(params);
-  wanted.panels = same;
+  const TileGrid grid(a.rows, same ? a.rows : b->rows, same);
+  const bool panels = packed_at_once(grid);
+  wanted.panels = same && panels;
   wanted.own_logits = same ? own.get() : nullptr;
   wanted.temperature = params.temperature;
-  const ContrastRows<T> rows_a = prepare_rows(a, params.normalize, wanted, threads);
+  ContrastRows<T> rows_a = prepare_rows(a, params.normalize, wanted, threads);
   ContrastRows<T> rows_b;
   if (!same) {
-    wanted.panels = true;
+    wanted.panels = panels;
     rows_b = prepare_rows(*b, params.normalize, wanted, threads);
   }
   const ContrastPair<T> pair(rows_a, same ? rows_a : rows_b, a, same ? a : *b, params, mask);
@@ -267,7 +288,7 @@ void contrast_sums(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
   const bool two = !same && sums_b != nullptr;
   const Partials partials_b(two ? b->rows : 0, pair.grid.count_a(), pair.range.wide, weights,
                             masked);
-  run_tiles(pair, partials_a, two ? &partials_b : nullptr, saved, threads);
+  run_groups(pair, same ? rows_a : rows_b, partials_a, two ? &partials_b : nullptr, saved, threads);
   add_up(partials_a, pair.range, same ? a.rows - 1 : b->rows, sums_a, threads);
   if (two) {
     add_up(partials_b, pair.range, a.rows, *sums_b, threads);

@@ -26,6 +26,36 @@ double tame(double length) {
   return std::isinf(length) ? 0.0 : std::ldexp(1.0, -std::clamp(std::ilogb(length), -120, 120));
 }
 
+template <typename T>
+void pack_rows(const ContrastRows<T>& rows, std::int64_t first, std::int64_t last) {
+  for (int f = 0; f < features; ++f) {
+    const auto at = static_cast<std::size_t>(f);
+    if (rows.used[at]) {
+      contrast_kernels<T>().pack_windows(rows.x[at] + (first * rows.width[at]), last - first,
+                                         rows.width[at], rows.unit_of(f) + first,
+                                         rows.panels_of(f, first));
+    }
+  }
+}
+
+/// Room for packed rows [first, last).
+template <typename T>
+void allocate_panels(ContrastRows<T>& rows, std::int64_t first, std::int64_t last) {
+  const std::int64_t panel = contrast_kernels<T>().panel;
+  const std::int64_t padded = (last - first + panel - 1) / panel * panel;
+  std::int64_t all = 0;
+  for (std::size_t f = 0; f < features; ++f) {
+    rows.panels_begin[f] = all;
+    all += rows.used[f] ? padded * rows.width[f] : 0;
+  }
+  if (rows.panels.get() == nullptr || last - first > rows.panels_last - rows.panels_first) {
+    rows.panels = Buffer<T>();  // first given back, then taken
+    rows.panels = Buffer<T>(all);
+  }
+  rows.panels_first = first;
+  rows.panels_last = last;
+}
+
 /// Does the work of prepare_rows, some rows at a time.
 template <typename T>
 class Preparation {
@@ -73,11 +103,8 @@ class Preparation {
       scale(video, i, chunk);
       scale(sensor, i, chunk);
     }
-    for (int f = 0; f < features && wanted_.panels; ++f) {
-      if (wanted_.used[static_cast<std::size_t>(f)]) {
-        kernels_.pack_windows(row(f, first), last - first, width(f), rows_.unit_of(f) + first,
-                              rows_.panels_of(f) + (first * width(f)));
-      }
+    if (wanted_.panels) {
+      pack_rows(rows_, first, last);
     }
     for (std::int64_t i = first; i < last && wanted_.own_logits != nullptr; ++i) {
       wanted_.own_logits[i] = own_logit(i);
@@ -149,18 +176,6 @@ class Preparation {
   std::vector<Chunk> chunks_;
 };
 
-template <typename T>
-void allocate_panels(ContrastRows<T>& rows, const std::array<bool, features>& used) {
-  const std::int64_t panel = contrast_kernels<T>().panel;
-  const std::int64_t padded = (rows.rows + panel - 1) / panel * panel;
-  std::int64_t all = 0;
-  for (std::size_t f = 0; f < features; ++f) {
-    rows.panels_begin[f] = all;
-    all += used[f] ? padded * rows.width[f] : 0;
-  }
-  rows.panels = Buffer<T>(all);
-}
-
 }  // namespace
 
 template <typename T>
@@ -183,16 +198,27 @@ ContrastRows<T> prepare_rows(const ContrastBlock<T>& block, bool normalize,
     rows.place_scale = Buffer<T>(modalities * rows.stride);
     std::fill_n(rows.place_scale.get(), modalities * rows.stride, T(0));
   }
+  rows.used = wanted.used;
   if (wanted.panels) {
-    allocate_panels(rows, wanted.used);
+    allocate_panels(rows, 0, rows.rows);
   }
   Preparation<T>(rows, wanted).run(threads);
   return rows;
+}
+
+template <typename T>
+void pack_panels(ContrastRows<T>& rows, std::int64_t first, std::int64_t last, int threads) {
+  allocate_panels(rows, first, last);
+  parallel_for(threads, last - first, rows_together, [&](std::int64_t begin, std::int64_t end) {
+    pack_rows(rows, first + begin, first + end);
+  });
 }
 
 template ContrastRows<float> prepare_rows(const ContrastBlock<float>&, bool, const RowsWanted&,
                                           int);
 template ContrastRows<double> prepare_rows(const ContrastBlock<double>&, bool, const RowsWanted&,
                                            int);
+template void pack_panels(ContrastRows<float>&, std::int64_t, std::int64_t, int);
+template void pack_panels(ContrastRows<double>&, std::int64_t, std::int64_t, int);
 
 }  // namespace detach

@@ -39,20 +39,28 @@ struct ContrastRows {
   Buffer<T> place_scale;                     ///< [modalities][stride]; only without `normalize`
   std::array<double, modalities> longest{};  ///< longest embedding
   bool has_tiny = false;  ///< some half is not 0 but shorter than shortest_length
+  std::array<bool, features> used{};
+  /// Packed rows [panels_first, panels_last) of the used features, for products over features.
   Buffer<T> panels;
   std::array<std::int64_t, features> panels_begin{};
+  std::int64_t panels_first = 0;
+  std::int64_t panels_last = 0;
 
   const double* length_of(int f) const { return length + (f * stride); }
   const T* unit_of(int f) const { return unit + (f * stride); }
   const T* scale_of(int modality) const { return length_scale + (modality * stride); }
   const T* place_of(int modality) const { return place_scale + (modality * stride); }
-  T* panels_of(int f) const { return panels + panels_begin[static_cast<std::size_t>(f)]; }
+  /// The panel that begins with a row.
+  T* panels_of(int f, std::int64_t row) const {
+    const auto at = static_cast<std::size_t>(f);
+    return panels + panels_begin[at] + ((row - panels_first) * width[at]);
+  }
 };
 
 /// What prepare_rows does beside measuring: nothing of it by default.
 struct RowsWanted {
   std::array<bool, features> used{};      ///< at least both halves of both modalities
-  bool panels = false;                    ///< of the used features, for products over features
+  bool panels = false;                    ///< of all rows, while they are in a cache
   const double* known_lengths = nullptr;  ///< [4][rows], instead of measuring the halves
   double* own_logits = nullptr;           ///< [rows], of each row with its own partner, in double
   double temperature = 1.0;
@@ -62,5 +70,9 @@ struct RowsWanted {
 template <typename T>
 ContrastRows<T> prepare_rows(const ContrastBlock<T>& block, bool normalize,
                              const RowsWanted& wanted, int threads);
+
+/// Packs rows [first, last) in place of those that were packed before.
+template <typename T>
+void pack_panels(ContrastRows<T>& rows, std::int64_t first, std::int64_t last, int threads);
 
 }  // namespace detach

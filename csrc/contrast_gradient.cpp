@@ -21,9 +21,9 @@ namespace detach {
 namespace {
 
 constexpr std::int64_t most_depth = 288;  // windows summed over with everything in the caches
-// Panels take 6 N d numbers, and each half that is wanted 2 N d: together with tiles that are
-// computed again, less than 16.
-constexpr double tiles_and_halves = 9.5;
+// Sums and results take 2 N d numbers for each half that is wanted: together with tiles that are
+// computed again and what is packed, less than 16.
+constexpr double tiles_and_halves = 12.0;
 
 /// Runs of saved tiles that one block row of an output reads; at most `most_depth` windows deep.
 template <typename T>
@@ -119,15 +119,14 @@ class Gatherer {
   void multiply(ContrastProduct<T>& product, ContrastSide<T>& own, int modality,
                 const ContrastSide<T>& other, std::int64_t row, std::int64_t rows,
                 std::int64_t window) {
-    const std::int64_t panel = pair_.kernels.panel;
     ModalitySums<T>& sums = own.sums(modality);
     char& started = sums.started[static_cast<std::size_t>(row / pair_.grid.size)];
     for (int half = 0; half < halves; ++half) {
       const HalfSum<T>& to = sums.half[static_cast<std::size_t>(half)];
-      if (!to.wanted()) {
+      if (!to.wanted) {
         continue;
       }
-      product.b = other.panels(feature(1 - modality, half)) + (window * panel);
+      product.b = other.panels(feature(1 - modality, half), window);
       product.panel_step = other.panel_step();
       product.c = to.sum + (row * to.stride);
       product.c_stride = to.stride;
@@ -144,57 +143,92 @@ class Gatherer {
   Buffer<T> matrix_;
 };
 
-/// Both sides' outputs from the tiles of row blocks [begin, end), which lie at `tiles`.
+/// Blocks [first, last) of rows or of windows.
+struct Blocks {
+  std::int64_t first;
+  std::int64_t last;
+  Blocks within(std::int64_t from, std::int64_t to) const {
+    return {std::max(first, from), std::min(last, to)};
+  }
+  bool any() const { return first < last; }
+};
+
+/// The part of both sides' outputs of one modality that the tiles of row blocks `strip`, which lie
+/// at `tiles`, give to sums over the blocks `windows`.
 template <typename T>
-void accumulate(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastSide<T>* b, const T* tiles,
-                std::int64_t begin, std::int64_t end, int threads) {
+void accumulate_windows(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastSide<T>* b,
+                        int modality, const T* tiles, Blocks strip, Blocks windows, int threads) {
   const TileGrid& grid = pair.grid;
   ContrastSide<T>& columns = b == nullptr ? a : *b;
   const std::int64_t jobs_a = grid.count_a();
   const std::int64_t jobs = jobs_a + (b == nullptr ? 0 : grid.count_b());
-  parallel_for(threads, jobs * modalities, 1, [&](std::int64_t first, std::int64_t last) {
-    Gatherer<T> gatherer(pair, tiles - grid.strip(begin));
-    for (std::int64_t job = first; job < last; ++job) {
-      const std::int64_t x = job / modalities;
-      const auto modality = static_cast<int>(job % modalities);
+  parallel_for(threads, jobs, 1, [&](std::int64_t first, std::int64_t last) {
+    Gatherer<T> gatherer(pair, tiles - grid.strip(strip.first));
+    for (std::int64_t x = first; x < last; ++x) {
       if (x >= jobs_a || grid.same) {
         const std::int64_t block = x >= jobs_a ? x - jobs_a : x;
         // A diagonal tile has no back: its transpose is what the sensors read.
-        const std::int64_t until = grid.same ? block + (modality == sensor ? 1 : 0) : end;
-        if (columns.sums(modality).wanted() && begin < std::min(end, until)) {
-          gatherer.columns(block, modality == video, begin, std::min(end, until), columns, modality,
-                           a);
+        const std::int64_t until = grid.same ? block + (modality == sensor ? 1 : 0) : strip.last;
+        const Blocks read = strip.within(windows.first, std::min(windows.last, until));
+        if (columns.sums(modality).wanted() && read.any()) {
+          gatherer.columns(block, modality == video, read.first, read.last, columns, modality, a);
         }
       }
-      if (x < jobs_a && x >= begin && x < end) {
+      if (x >= strip.first && x < strip.last) {
         const std::int64_t from = grid.same ? x + (modality == sensor ? 1 : 0) : std::int64_t{0};
-        if (a.sums(modality).wanted() && from < grid.count_b()) {
-          gatherer.rows(x, modality == sensor, from, grid.count_b(), a, modality, columns);
+        const Blocks read = windows.within(from, grid.count_b());
+        if (a.sums(modality).wanted() && read.any()) {
+          gatherer.rows(x, modality == sensor, read.first, read.last, a, modality, columns);
         }
       }
     }
   });
 }
 
-/// Tiles of row blocks [begin, end) once more, as exponentials or, in a wide range, as gradients.
+/// The same over all windows, some blocks of which are packed at a time.
+template <typename T>
+void accumulate(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastSide<T>* b, int modality,
+                const T* tiles, Blocks strip, int threads) {
+  const TileGrid& grid = pair.grid;
+  const std::int64_t together = blocks_together(grid);
+  const std::int64_t blocks = std::max(grid.count_a(), grid.count_b());
+  const auto row = [&](std::int64_t block, std::int64_t rows) {
+    return std::min(grid.begin(block), rows);
+  };
+  for (std::int64_t first = 0; first < blocks; first += together) {
+    const Blocks windows{first, std::min(first + together, blocks)};
+    a.pack_for(b == nullptr ? a : *b, modality, row(windows.first, grid.rows_a),
+               row(windows.last, grid.rows_a), threads);
+    if (b != nullptr) {
+      b->pack_for(a, modality, row(windows.first, grid.rows_b), row(windows.last, grid.rows_b),
+                  threads);
+    }
+    accumulate_windows(pair, a, b, modality, tiles, strip, windows, threads);
+  }
+}
+
+/// Tiles of row blocks `strip` and column blocks `group` once more, as exponentials or, in a wide
+/// range, as gradients.
 template <typename T>
 void recompute(const ContrastPair<T>& pair, const ContrastSide<T>& a, const ContrastSide<T>& b,
-               T* tiles, std::int64_t begin, std::int64_t end, int threads) {
+               T* tiles, Blocks strip, Blocks group, int threads) {
   const TileGrid& grid = pair.grid;
-  const std::int64_t columns = grid.count_b();
+  const std::int64_t columns = group.last - group.first;
   const std::int64_t grain = std::max<std::int64_t>(1, columns / (std::int64_t{threads} * 4));
-  parallel_for(threads, (end - begin) * columns, grain, [&](std::int64_t from, std::int64_t to) {
+  const std::int64_t count = (strip.last - strip.first) * columns;
+  parallel_for(threads, count, grain, [&](std::int64_t from, std::int64_t to) {
     TileWorker<T> worker(pair);
     for (std::int64_t t = from; t < to; ++t) {
-      const std::int64_t i = begin + (t / columns);
-      const std::int64_t j = t % columns;
+      const std::int64_t i = strip.first + (t / columns);
+      const std::int64_t j = group.first + (t % columns);
       if (j < grid.first_column(i)) {
         continue;
       }
       worker.compute(i, j);
       for (int back = 0; back < (worker.has_back() ? 2 : 1); ++back) {
         ContrastTile<T> tile = worker.direction(back == 1);
-        tile.out = tiles - grid.strip(begin) + (back == 1 ? grid.back(i, j) : grid.forward(i, j));
+        tile.out =
+            tiles - grid.strip(strip.first) + (back == 1 ? grid.back(i, j) : grid.forward(i, j));
         tile.out_stride = grid.stride(j);
         if (!pair.range.wide) {
           pair.kernels.sums(tile);
@@ -212,8 +246,8 @@ void recompute(const ContrastPair<T>& pair, const ContrastSide<T>& a, const Cont
 
 /// Strips of row blocks whose tiles fit in the memory that is allowed for them.
 template <typename T>
-void accumulate_again(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastSide<T>* b,
-                      int threads) {
+void accumulate_again(const ContrastPair<T>& pair, ContrastRows<T>& columns, ContrastSide<T>& a,
+                      ContrastSide<T>* b, int threads) {
   const TileGrid& grid = pair.grid;
   const double share =
       tiles_and_halves - (2.0 * std::max(a.halves_wanted(), b == nullptr ? 0 : b->halves_wanted()));
@@ -234,8 +268,12 @@ void accumulate_again(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastS
   const Buffer<T> tiles(largest + saved_slack);
   std::int64_t begin = 0;
   for (const std::int64_t end : ends) {
-    recompute(pair, a, b == nullptr ? a : *b, tiles.get(), begin, end, threads);
-    accumulate(pair, a, b, tiles.get(), begin, end, threads);
+    const Blocks strip{begin, end};
+    for_groups(pair.grid, columns, threads, [&](std::int64_t first, std::int64_t last) {
+      recompute(pair, a, b == nullptr ? a : *b, tiles.get(), strip, Blocks{first, last}, threads);
+    });
+    accumulate(pair, a, b, video, tiles.get(), strip, threads);
+    accumulate(pair, a, b, sensor, tiles.get(), strip, threads);
     begin = end;
   }
 }
@@ -264,13 +302,14 @@ Prepared<T> prepare(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
   RowsWanted wanted;
   wanted.used = tiles ? features_of_tiles(params)
                       : std::array<bool, features>{true, true, true, true, false, false};
-  wanted.panels = tiles && same;
+  const bool panels = tiles && packed_at_once(layout.grid);
+  wanted.panels = panels && same;
   wanted.known_lengths = saved != nullptr ? known + layout.own : nullptr;
   wanted.own_logits = saved == nullptr && same ? known : nullptr;
   wanted.temperature = params.temperature;
   prepared.a = prepare_rows(a, params.normalize, wanted, threads);
   if (!same) {
-    wanted.panels = tiles;
+    wanted.panels = panels;
     wanted.known_lengths = saved != nullptr ? known + layout.own + layout.lengths_a : nullptr;
     prepared.b = prepare_rows(*b, params.normalize, wanted, threads);
   }
@@ -306,20 +345,32 @@ void contrast_gradient(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
     side_b.emplace(rows_b, denominators_b != nullptr ? *denominators_b : ContrastDenominators{},
                    gradients_b != nullptr ? *gradients_b : ContrastGradients<T>{}, range,
                    pair.grid.size);
-    side_b->pack_for(side_a, threads);
-    side_a.pack_for(*side_b, threads);
-  } else {
-    side_a.pack_for(side_a, threads);
   }
   ContrastSide<T>* const other = same ? nullptr : &*side_b;
+  const auto begin = [&](int modality) {
+    side_a.begin(modality);
+    if (other != nullptr) {
+      other->begin(modality);
+    }
+  };
+  const auto finish = [&](int modality) {
+    side_a.finish(params, modality, same ? prepared.own.get() : nullptr, threads);
+    if (other != nullptr) {
+      other->finish(params, modality, nullptr, threads);
+    }
+  };
   if (again) {
-    accumulate_again(pair, side_a, other, threads);
-  } else {
-    accumulate(pair, side_a, other, saved, 0, pair.grid.count_a(), threads);
+    begin(video);
+    begin(sensor);
+    accumulate_again(pair, same ? prepared.a : prepared.b, side_a, other, threads);
+    finish(video);
+    finish(sensor);
+    return;
   }
-  side_a.finish(params, same ? prepared.own.get() : nullptr, threads);
-  if (!same) {
-    side_b->finish(params, nullptr, threads);
+  for (const Modality modality : {video, sensor}) {  // the sums of one at a time, to save memory
+    begin(modality);
+    accumulate(pair, side_a, other, modality, saved, Blocks{0, pair.grid.count_a()}, threads);
+    finish(modality);
   }
 }
 

@@ -29,6 +29,7 @@ ContrastSide<T>::ContrastSide(const ContrastRows<T>& rows, const ContrastDenomin
                               const ContrastGradients<T>& gradients, const ContrastRange& range,
                               std::int64_t tile_rows)
     : rows_(rows),
+      tile_rows_(tile_rows),
       denominators_(denominators),
       own_(modalities * rows.stride),
       other_(modalities * rows.stride),
@@ -45,14 +46,21 @@ ContrastSide<T>::ContrastSide(const ContrastRows<T>& rows, const ContrastDenomin
       half.width = rows.width[static_cast<std::size_t>(feature(modality, part))];
       half.stride = (half.width + panel - 1) / panel * panel;
       // Rows that are nearly 0 mix the derivatives of both halves.
-      if (half.out != nullptr || (any && rows.normalized && rows.has_tiny)) {
-        half.sum = Buffer<T>((rows.rows + contrast_group) * half.stride);
-      }
+      half.wanted = half.out != nullptr || (any && rows.normalized && rows.has_tiny);
     }
-    sums(modality).started.assign(static_cast<std::size_t>((rows.rows + tile_rows - 1) / tile_rows),
-                                  0);
   }
   set_factors(range);
+}
+
+template <typename T>
+void ContrastSide<T>::begin(int modality) {
+  for (HalfSum<T>& half : sums(modality).half) {
+    if (half.wanted) {
+      half.sum = Buffer<T>((rows_.rows + contrast_group) * half.stride);
+    }
+  }
+  const std::int64_t blocks = (rows_.rows + tile_rows_ - 1) / tile_rows_;
+  sums(modality).started.assign(static_cast<std::size_t>(blocks), 0);
 }
 
 template <typename T>
@@ -90,7 +98,7 @@ int ContrastSide<T>::halves_wanted() const {
   int wanted = 0;
   for (const ModalitySums<T>& of_modality : sums_) {
     for (const HalfSum<T>& half : of_modality.half) {
-      wanted += half.wanted() ? 1 : 0;
+      wanted += half.wanted ? 1 : 0;
     }
   }
   return wanted;
@@ -98,26 +106,42 @@ int ContrastSide<T>::halves_wanted() const {
 
 template <typename T>
 std::int64_t ContrastSide<T>::panel_step() const {
-  return (rows_.rows + odd_rows) * contrast_kernels<T>().panel;
+  return (panels_room_ + odd_rows) * contrast_kernels<T>().panel;
 }
 
 template <typename T>
-void ContrastSide<T>::pack_for(const ContrastSide& reader, int threads) {
+const T* ContrastSide<T>::panels(int f, std::int64_t i) const {
+  return panels_[static_cast<std::size_t>(f)] + ((i - panels_first_) * contrast_kernels<T>().panel);
+}
+
+template <typename T>
+void ContrastSide<T>::pack_for(const ContrastSide& reader, int modality, std::int64_t first,
+                               std::int64_t last, int threads) {
   const ContrastKernels<T>& kernels = contrast_kernels<T>();
-  for (int f = 0; f < modalities * halves; ++f) {
-    const int part = f / modalities;
-    const int modality = f % modalities;
-    const auto& read = reader.sums_[static_cast<std::size_t>(1 - modality)];
-    const auto at = static_cast<std::size_t>(f);
-    if (!read.half[static_cast<std::size_t>(part)].wanted() || panels_[at].get() != nullptr) {
+  if (last - first > panels_room_) {
+    panels_room_ = last - first;
+    for (Buffer<T>& panels : panels_) {
+      panels = Buffer<T>();
+    }
+  }
+  panels_first_ = first;
+  const std::int64_t step = panel_step();
+  for (int part = 0; part < halves; ++part) {
+    if (!reader.sums_[static_cast<std::size_t>(modality)]
+             .half[static_cast<std::size_t>(part)]
+             .wanted) {
       continue;
     }
+    const int f = feature(1 - modality, part);
+    const auto at = static_cast<std::size_t>(f);
     const std::int64_t width = rows_.width[at];
-    const std::int64_t step = panel_step();
-    panels_[at] = Buffer<T>((width + kernels.panel - 1) / kernels.panel * step);
-    parallel_for(threads, rows_.rows, rows_together, [&](std::int64_t begin, std::int64_t end) {
-      kernels.pack_features(rows_.x[at] + (begin * width), end - begin, width,
-                            rows_.unit_of(f) + begin, panels_[at] + (begin * kernels.panel), step);
+    if (panels_[at].get() == nullptr) {
+      panels_[at] = Buffer<T>((width + kernels.panel - 1) / kernels.panel * step);
+    }
+    parallel_for(threads, last - first, rows_together, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t row = first + begin;
+      kernels.pack_features(rows_.x[at] + (row * width), end - begin, width, rows_.unit_of(f) + row,
+                            panels_[at] + (begin * kernels.panel), step);
     });
   }
 }
@@ -133,20 +157,21 @@ double ContrastSide<T>::own_derivative(const double* own_logits, std::int64_t i)
 }
 
 template <typename T>
-void ContrastSide<T>::finish(const ContrastParams& params, const double* own_logits,
-                             int threads) const {
+void ContrastSide<T>::finish(const ContrastParams& params, int modality, const double* own_logits,
+                             int threads) {
   parallel_for(threads, rows_.rows, rows_together, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const double own = own_derivative(own_logits, i);
-      for (int modality = 0; modality < modalities; ++modality) {
-        if (rows_.normalized && rows_.has_tiny) {
-          finish_tiny_row(params, modality, i, own);
-        } else {
-          finish_row(params, modality, i, own);
-        }
+      if (rows_.normalized && rows_.has_tiny) {
+        finish_tiny_row(params, modality, i, own);
+      } else {
+        finish_row(params, modality, i, own);
       }
     }
   });
+  for (HalfSum<T>& half : sums(modality).half) {
+    half.sum = Buffer<T>();
+  }
 }
 
 template <typename T>

@@ -17,18 +17,18 @@ namespace detach {
 /// Sums over windows for the rows of one half, [rows, with room for 6 more][stride].
 template <typename T>
 struct HalfSum {
-  Buffer<T> sum;
+  Buffer<T> sum;  ///< between begin() and finish()
   T* out = nullptr;
+  bool wanted = false;
   std::int64_t width = 0;
   std::int64_t stride = 0;
-  bool wanted() const { return sum.get() != nullptr; }
 };
 
 template <typename T>
 struct ModalitySums {
   std::array<HalfSum<T>, halves> half;
   std::vector<char> started;  ///< of each row block: whether sums are there to add to
-  bool wanted() const { return half[spatial].wanted() || half[temporal].wanted(); }
+  bool wanted() const { return half[spatial].wanted || half[temporal].wanted; }
 };
 
 /// d loss / d logit (i, j) = E_ij (a_i + b_j): a_i from the one window's denominator, b_j from the
@@ -40,15 +40,21 @@ class ContrastSide {
                const ContrastGradients<T>& gradients, const ContrastRange& range,
                std::int64_t tile_rows);
 
-  /// Panels of this side's features, as far as `reader` multiplies by them.
-  void pack_for(const ContrastSide& reader, int threads);
-  /// Adds the sums, with each window's own pair where `own_logits` is not null, to the results.
-  void finish(const ContrastParams& params, const double* own_logits, int threads) const;
+  /// Takes memory for the sums of one modality's halves.
+  void begin(int modality);
+  /// Panels of windows [first, last) of this side's features, in place of those that were packed
+  /// before, as far as the sums of `modality` of `reader` are made of them.
+  void pack_for(const ContrastSide& reader, int modality, std::int64_t first, std::int64_t last,
+                int threads);
+  /// Adds the sums of one modality, with each window's own pair where `own_logits` is not null, to
+  /// the results, and gives their memory back.
+  void finish(const ContrastParams& params, int modality, const double* own_logits, int threads);
 
   const ContrastRows<T>& rows() const { return rows_; }
   ModalitySums<T>& sums(int modality) { return sums_[static_cast<std::size_t>(modality)]; }
   int halves_wanted() const;
-  const T* panels(int f) const { return panels_[static_cast<std::size_t>(f)].get(); }
+  /// Where window `i` of a packed feature begins.
+  const T* panels(int f, std::int64_t i) const;
   std::int64_t panel_step() const;
   /// Derivatives as ContrastGather takes them: (own_i factor_k + other_k) E, with k's length_scale.
   const T* own(int modality) const { return own_ + (modality * rows_.stride); }
@@ -66,9 +72,12 @@ class ContrastSide {
                        double own) const;
 
   const ContrastRows<T>& rows_;
+  std::int64_t tile_rows_;
   ContrastDenominators denominators_;
   std::array<ModalitySums<T>, modalities> sums_;
   std::array<Buffer<T>, features> panels_;
+  std::int64_t panels_first_ = 0;
+  std::int64_t panels_room_ = 0;  ///< windows that the panels have room for
   Buffer<T> own_;
   Buffer<T> other_;
   Buffer<T> top_;

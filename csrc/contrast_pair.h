@@ -62,14 +62,37 @@ struct TileGrid {
   std::int64_t size;
 };
 
+/// Column blocks whose windows are packed at a time: 9, so that their panels stay in a cache, and
+/// three runs of the gradient's products make one group. All of a small batch.
+inline std::int64_t blocks_together(const TileGrid& grid) {
+  return std::max(grid.rows_a, grid.rows_b) <= 1024 ? std::max(grid.count_a(), grid.count_b()) : 9;
+}
+
+/// Whether prepare_rows is to pack all rows of B.
+inline bool packed_at_once(const TileGrid& grid) { return blocks_together(grid) >= grid.count_b(); }
+
+/// run(first, last) for groups of column blocks, whose windows are packed then.
+template <typename T, class Run>
+void for_groups(const TileGrid& grid, ContrastRows<T>& columns, int threads, const Run& run) {
+  const std::int64_t together = blocks_together(grid);
+  for (std::int64_t first = 0; first < grid.count_b(); first += together) {
+    const std::int64_t last = std::min(first + together, grid.count_b());
+    if (!packed_at_once(grid)) {
+      pack_panels(columns, grid.begin(first), std::min(grid.begin(last), grid.rows_b), threads);
+    }
+    run(first, last);
+  }
+}
+
 /// Room behind saved tiles, which are read a register at a time.
 constexpr std::int64_t saved_slack = 16;
 
 /// What is saved of rows behind the tiles, in double: own logits where B is A, then the lengths of
 /// the halves of A and, where it is another block, of B.
 struct SavedRows {
-  explicit SavedRows(const TileGrid& grid)
-      : begin(grid.strip(grid.count_a()) + saved_slack),
+  explicit SavedRows(const TileGrid& tile_grid)
+      : grid(tile_grid),
+        begin(grid.strip(grid.count_a()) + saved_slack),
         own(grid.same ? grid.rows_a : 0),
         lengths_a(modalities * halves * grid.rows_a),
         lengths_b(grid.same ? 0 : modalities * halves * grid.rows_b) {}
@@ -78,6 +101,7 @@ struct SavedRows {
   /// Numbers of type T up to here, for a T of at least 4 bytes.
   std::int64_t end() const { return begin + (2 * count()); }
 
+  TileGrid grid;
   std::int64_t begin;
   std::int64_t own;
   std::int64_t lengths_a;

@@ -62,7 +62,7 @@ void TileWorker<T>::plan(int rows_feature, int columns_feature, T* out, bool add
   const std::int64_t width = pair_.a.width[f];
   const std::int64_t pieces = (width + slab - 1) / slab;
   const std::int64_t depth = (width + pieces - 1) / pieces;
-  const T* const panels = pair_.b.panels_of(columns_feature) + (pair_.grid.begin(j_) * width);
+  const T* const panels = pair_.b.panels_of(columns_feature, pair_.grid.begin(j_));
   for (std::int64_t k = 0; k < width; k += depth) {
     ContrastProduct<T> product;
     product.a = left_[f] + k;
@@ -92,7 +92,7 @@ void TileWorker<T>::multiply_planned() {
     const bool last = n + 1 == count;
     product.next_a = next.a;
     product.next_a_size = rows_ * next.row_step;
-    if (!last || j_ + 1 < pair_.grid.count_b()) {
+    if (!last || pair_.grid.begin(j_ + 1) < pair_.b.panels_last) {
       product.next_b = next.b + (last ? pair_.grid.size * next.row_step : 0);
     }
     pair_.kernels.multiply(product);

@@ -90,6 +90,15 @@ Block* find(Pool& in, std::size_t bytes) {
   return best == most_blocks ? nullptr : remove(in, best);
 }
 
+/// What is too small for a large block would only stand beside it.
+void make_way(Pool& in) {
+  for (std::size_t i = in.count; i-- > 0;) {
+    if (in.blocks[i]->bytes >= 2 * large_page) {
+      release(remove(in, i));
+    }
+  }
+}
+
 std::size_t oldest(const Pool& in) {
   Block* const* const found =
       std::min_element(in.blocks, in.blocks + in.count,
@@ -107,6 +116,9 @@ void* take_workspace(std::size_t bytes) {
     const std::unique_lock<std::mutex> lock(pool().mutex, std::try_to_lock);
     if (lock.owns_lock()) {
       block = find(pool(), bytes);
+      if (block == nullptr && bytes >= 2 * large_page) {
+        make_way(pool());
+      }
     }
   }
   if (block == nullptr) {
