@@ -4,7 +4,6 @@ Writes results.json and head.safetensors into every run folder and returns one t
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from detach.checkpoint import write_whole
 from detach.config import RunConfig, flatten, preset
 from detach.data.recording import Dataset, read_dataset
 from detach.data.splits import draw_parts, split_windows
@@ -35,7 +32,7 @@ from detach.model import (
     load_run,
     predict,
 )
-from detach.probe import LinearProbe
+from detach.probe import LinearProbe, save_head
 from detach.results import (
     RESULTS_FILE,
     UNTRAINED,
@@ -53,8 +50,6 @@ from detach.scores import Ints, mutual_information, retrieval_ranks
 from detach.table import Table, make_table
 from detach.tasks import Items, make_items, probe_answer, reference_answers
 
-HEAD_FILE = "head.safetensors"
-HEAD_SCHEMA = 1
 PLACE_TRACKS = ("place", "places", "room", "rooms")
 _UNEQUAL = {"seed", "device", "threads", "precision", "method", "preset"}
 
@@ -151,13 +146,14 @@ def evaluate_run(run: Run, cut: Cut, track: str, protocols: Sequence[Protocol]) 
     """Everything about one run; writes its head."""
     model = _on_device(run)
     untrained = _untrained(run)
+    model_hash = hashlib.sha256((run.folder / MODEL_FILE).read_bytes()).hexdigest()
     tasks = []
     for protocol in protocols:
         parts = draw_parts(cut.windows, cut.dataset, replace(run.config.split, track=track))
         items = make_items(cut.windows, parts, track, protocol)
         answers, head = _answers(run, untrained, cut, items)
         if protocol == "split" and head is not None:
-            write_head(run.folder, head, track, items.classes)
+            save_head(run.folder, head, track=track, classes=items.classes, model=model_hash)
         if (track, protocol) not in cut.references:
             cut.references[track, protocol] = reference_answers(cut.windows, items)
         answers += cut.references[track, protocol]
@@ -168,7 +164,7 @@ def evaluate_run(run: Run, cut: Cut, track: str, protocols: Sequence[Protocol]) 
         seed=run.config.seed,
         dataset=cut.dataset.name,
         options=unusual(run.config),
-        model=hashlib.sha256((run.folder / MODEL_FILE).read_bytes()).hexdigest(),
+        model=model_hash,
         parts={name: len(index) for name, index in cut.parts.items()},
         channels=tuple(channel.name for channel in cut.windows.channels),
         counts=dict(cut.windows.counts),
@@ -177,17 +173,6 @@ def evaluate_run(run: Run, cut: Cut, track: str, protocols: Sequence[Protocol]) 
         retrieval=_retrieval(model, untrained, cut, run.config.method, run.config.seed),
         places=_places(model, cut),
     )
-
-
-def write_head(folder: Path, probe: LinearProbe, track: str, classes: Sequence[str]) -> None:
-    """Writes the linear head: logits = z @ weight.T + bias for an embedding z [K + d or 2d]."""
-    about = {
-        "schema": str(HEAD_SCHEMA),
-        "track": track,
-        "classes": json.dumps(list(classes)),
-        "input": "sensor embedding [spatial, temporal], halves and whole of length 1",
-    }
-    write_whole(folder / HEAD_FILE, save({"weight": probe.weight, "bias": probe.bias}, about))
 
 
 def unusual(config: RunConfig) -> dict[str, str | int | float | bool | None]:

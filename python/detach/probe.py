@@ -1,17 +1,25 @@
 """The linear probe, and what it is compared with: statistics, the clock, the majority. No torch."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from detach.data.store import write_whole
+from detach.errors import DataError
 from detach.scores import Floats, Ints, confusion, weighted_f1
 
+HEAD_FILE = "head.safetensors"
+HEAD_SCHEMA = 1
 C_GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
 ABSENT_BIAS = -50.0
 """Logit of a class without a training item; finite, so that the head exports everywhere."""
@@ -35,6 +43,65 @@ class LinearProbe:
     def probabilities(self, features: NDArray[Any]) -> Floats:
         """Class probabilities [n, L] of features [n, features]."""
         return softmax(features.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What `save_head` wrote: logits = z @ weight.T + bias for an embedding z [K + d or 2d]."""
+
+    weight: NDArray[np.float32]
+    """[L, K + d or 2d]"""
+    bias: NDArray[np.float32]
+    """[L]"""
+    track: str
+    classes: tuple[str, ...]
+    model: str | None
+    """sha256 of the model.safetensors it was fitted on; None in a head of before it was kept."""
+
+
+def save_head(
+    folder: Path, probe: LinearProbe, *, track: str, classes: Sequence[str], model: str
+) -> None:
+    """Writes the linear head of a run folder; ``model`` is the sha256 of its model.safetensors."""
+    about = {
+        "schema": str(HEAD_SCHEMA),
+        "track": track,
+        "classes": json.dumps(list(classes)),
+        "input": "sensor embedding [spatial, temporal], halves and whole of length 1",
+        "model": model,
+    }
+    write_whole(folder / HEAD_FILE, save({"weight": probe.weight, "bias": probe.bias}, about))
+
+
+def load_head(folder: Path) -> Head | None:
+    """The head of a run folder; None where `detach evaluate` has not written one.
+
+    Raises:
+        DataError: It is damaged, or of another schema.
+    """
+    path = folder / HEAD_FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            found = about.get("schema")
+            if found != str(HEAD_SCHEMA):
+                raise DataError(
+                    f"{path}: schema must be {HEAD_SCHEMA}, found {found!r}; "
+                    "run `detach evaluate` again"
+                )
+            weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+        classes = tuple(map(str, json.loads(about["classes"])))
+        head = Head(weight, bias, about["track"], classes, about.get("model"))
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path}: damaged: {error}; run `detach evaluate` again") from error
+    if weight.shape[:1] != bias.shape or bias.shape != (len(classes),) or weight.ndim != 2:
+        raise DataError(
+            f"{path}: weight {list(weight.shape)} and bias {list(bias.shape)} do not fit "
+            f"{len(classes)} classes; run `detach evaluate` again"
+        )
+    return head
 
 
 def fit_probe(

@@ -1,0 +1,70 @@
+"""`detach export`: a finished run as one file for small machines, NAME.detach."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from detach.edge.manifest import Precision
+from detach.errors import MachineError, UsageError
+
+PACKAGES = ("onnx", "onnxscript", "onnxslim", "onnxruntime")
+PRECISIONS = ("fp32", "fp16")
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    precisions: Sequence[str] = PRECISIONS,
+    video: bool = True,
+    int8: bool = False,
+    outputs: Sequence[str] = ("logits", "places", "embedding"),
+    data: Path | None = None,
+    licence: str = "not stated",
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes the bundle of a run: its graphs as ONNX, checked against torch, and golden windows.
+
+    Args:
+        run: A finished run folder; with a head where `detach evaluate` has been there.
+        out: The file to write; replaced if it is there.
+        precisions: Any of fp32 and fp16.
+        video: Whether the video graphs are wanted too, where there are any.
+        int8: Adds the video graphs in 8-bit integers.
+        outputs: Of the sensor graph; those that the run cannot give are left out.
+        data: The data the run was trained on; None takes the folder the run names.
+        licence: Under which the weights may be used; a name or a sentence.
+        say: Is told what is being done.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UsageError: No such precision or output, or none of the outputs can be given.
+        DataError: The run is not finished, of another schema or damaged; its data are not there.
+        MachineError: A package is missing, or a graph does not compute what torch computes.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise MachineError(
+            f"export needs {', '.join(missing)}, which is not installed: "
+            "pip install 'detach[export]'"
+        )
+    if not precisions or set(precisions) - set(PRECISIONS):
+        raise UsageError(
+            f"precisions must be one or both of fp32 and fp16, got {', '.join(precisions) or None}"
+        )
+    if int8 and not video:
+        raise UsageError("int8 is for the video graphs, which are not wanted")
+    wanted: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    from detach.export.pack import pack  # noqa: PLC0415 -- after the check for what it imports
+
+    return pack(
+        run,
+        out,
+        precisions=[p for p in wanted if p in precisions or (int8 and p == "int8")],
+        video=video,
+        outputs=outputs,
+        data=data,
+        licence=licence,
+        say=say or (lambda _: None),
+    )
