@@ -17,6 +17,8 @@
 
 namespace py = pybind11;
 
+void define_window(py::module_& m);  // bindings_window.cpp
+
 namespace {
 
 using Address = std::uintptr_t;
@@ -361,6 +363,7 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         py::arg("is_double"), py::arg("widths"), py::arg("params"), py::arg("mask"),
         py::arg("denominators_a"), py::arg("denominators_b"), py::arg("saved"),
         py::arg("gradients_a"), py::arg("gradients_b"), py::arg("threads"));
+  define_window(m);
 #if DETACH_WITH_CUDA
   m.def("percentile_cuda", &percentile_cuda, py::arg("dtype"), py::arg("x"), py::arg("out"),
         py::arg("outer"), py::arg("length"), py::arg("inner"), py::arg("q"), py::arg("absolute"),

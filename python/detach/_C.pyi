@@ -1,3 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+
 cuda_built: bool
 cuda_architectures: str
 cuda_reason: str
@@ -166,3 +169,31 @@ def contrast_cuda_gradient(
     workspace: int,
     stream: int,
 ) -> None: ...
+
+_WindowChannel = tuple[float, bool, float, float, float, int]
+
+class StreamingWindow:
+    def __init__(
+        self,
+        rate_hz: float,
+        samples: int,
+        channels: list[_WindowChannel],
+        capacity: int,
+        zscore: str,
+        std_floor: float,
+        clip: float,
+        q: float,
+        absolute: bool,
+    ) -> None: ...
+    def push_one(self, channel: int, t_s: float, value: float) -> int: ...
+    def push(self, channel: int, t_s: NDArray[np.float64], value: NDArray[np.float64]) -> int: ...
+    def window(
+        self,
+        first: int,
+        samples: NDArray[np.float32],
+        observed: NDArray[np.bool_],
+        activation: NDArray[np.float32],
+    ) -> None: ...
+    def release(self, first: int) -> None: ...
+    def reached_s(self, channel: int) -> float: ...
+    def counters(self) -> tuple[int, int, int]: ...

@@ -4,10 +4,14 @@ Works without the extension too: then NumPy computes, and `info` says why.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detach.window import NumpyWindow, WindowForm, buffer, default_capacity, whole
+from detach.window import WindowChannel as WindowChannel  # offered here
 
 try:
     from detach import _C
@@ -18,6 +22,161 @@ except ImportError as error:  # a source tree that was never built, or another P
 
 _KERNEL_TYPES = ("float32", "float64", "float16", "int16")  # others are converted first
 _EXACT_IN_FLOAT32 = ("int8", "uint8", "int16", "uint16", "bool")
+
+Numbers = float | Sequence[float] | NDArray[Any]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+class StreamingWindow:
+    """Raw sensor values in as they come; the samples of a window out, equal to the offline path.
+
+    Times are seconds since the start of the recording; grid point k stands at k / ``rate_hz``.
+    Values are kept as they came and resampled when a window is asked for, so that chunks, the order
+    of arrival and repeated questions change nothing. Event channels hold their newest value;
+    sampled ones are joined by lines up to their largest gap, and the newest value so far stands for
+    the last one. A window is final, equal to the offline one, once every sampled channel has a
+    value after its last point (``reached_s``; at it will do where no two share a time) or has
+    ended. Asked earlier, the points after the newest value hold it for one period and are missing
+    beyond.
+
+    Memory is 12 bytes x capacity x C, taken at once. Calls on one object must not overlap in time;
+    the compiled form takes overlapping ones one after the other. It releases the GIL for windows
+    and for arrays pushed.
+
+    Args:
+        rate_hz: Of the grid, in (0, 10000].
+        samples: T, grid points of a window.
+        channels: The C columns.
+        capacity: Values kept of each channel. None is enough for four windows of the fastest
+            channel, and for 2048 events.
+        zscore: Form of normalising, as `SensorConfig.zscore`.
+        std_floor: As `SensorConfig.std_floor`.
+        clip: As `SensorConfig.clip`.
+        percentile_q: Quantile of the activation, section 3.1.
+        absolute: Activation of ``|x|`` instead of ``x``.
+
+    Raises:
+        ValueError: An argument is out of range, or the product of two is. The message names it.
+    """
+
+    def __init__(
+        self,
+        rate_hz: float,
+        samples: int,
+        channels: Sequence[WindowChannel],
+        *,
+        capacity: int | None = None,
+        zscore: Literal["plain", "keep-zero", "binary-unscaled"] = "binary-unscaled",
+        std_floor: float = 1e-2,
+        clip: float = 10.0,
+        percentile_q: float = 0.99,
+        absolute: bool = True,
+    ) -> None:
+        form = WindowForm(
+            rate_hz=rate_hz,
+            samples=whole("samples", samples),
+            channels=tuple(channels),
+            capacity=default_capacity(rate_hz, samples, channels)
+            if capacity is None
+            else whole("capacity", capacity),
+            zscore=zscore,
+            std_floor=std_floor,
+            clip=clip,
+            percentile_q=percentile_q,
+            absolute=absolute,
+        )
+        self.shape = form.samples, len(form.channels)
+        """[T, C] of a window."""
+        self._core: _C.StreamingWindow | NumpyWindow
+        self._core = _compiled_window(form) if available() else NumpyWindow(form)
+
+    def push(self, channel: int, t_s: Numbers, value: Numbers) -> int:
+        """Takes raw values of one channel, at their own times, in any order.
+
+        NaN and infinite values are none on a sampled channel; on an event channel they say that the
+        state is unknown from there on. Negative times lie before the grid. Of values at one time
+        the later arrival counts. What no window needs that may still be asked for is dropped and
+        counted as late; a full channel drops its oldest value, counted as overflow; a time that is
+        not finite, or another value than 0 and 1 on a 0/1 channel, is dropped as invalid.
+
+        Args:
+            channel: Which column, in [0, C).
+            t_s: Time or times [n] in seconds.
+            value: As many raw values.
+
+        Returns:
+            How many were taken.
+
+        Raises:
+            TypeError: ``channel`` is not an integer.
+            ValueError: No such channel, or not as many values as times.
+        """
+        channel = whole("channel", channel, 0, self.shape[1] - 1)
+        if isinstance(t_s, (float, int)) and isinstance(value, (float, int)):
+            return self._core.push_one(channel, t_s, value)
+        times = np.ascontiguousarray(t_s, np.float64)
+        values = np.ascontiguousarray(value, np.float64)
+        if times.ndim > 1 or times.shape != values.shape:
+            raise ValueError(
+                "t_s and value must be numbers or equally long lists of them, "
+                f"got shapes {list(np.shape(t_s))} and {list(np.shape(value))}"
+            )
+        return self._core.push(channel, times, values)
+
+    def window(
+        self,
+        first: int,
+        *,
+        samples: Floats | None = None,
+        observed: Bools | None = None,
+        activation: Floats | None = None,
+    ) -> tuple[Floats, Bools, Floats]:
+        """The window of the grid points from ``first``, as far as it is known now.
+
+        Args:
+            first: Its first grid point; not before what was released.
+            samples: Array [T, C] to write to instead of a new one.
+            observed: Array [C] to write to.
+            activation: Array [C] to write to.
+
+        Returns:
+            Samples [T, C], normalised and without gaps; observed [C], False where a channel is
+            missing for more than half and its samples are 0; activation [C], their percentile.
+
+        Raises:
+            TypeError: ``first`` is not an integer.
+            ValueError: ``first`` is out of range or was released, or an array does not fit.
+        """
+        first = whole("first", first, 0, 2**63 - 1 - self.shape[0])
+        samples = buffer("samples", samples, self.shape, np.float32)
+        observed = buffer("observed", observed, self.shape[1:], np.bool_)
+        activation = buffer("activation", activation, self.shape[1:], np.float32)
+        self._core.window(first, samples, observed, activation)
+        return samples, observed, activation
+
+    def release(self, first: int) -> None:
+        """Forgets what no window from ``first`` on needs; earlier ones can no longer be asked for.
+
+        Raises:
+            TypeError: ``first`` is not an integer.
+            ValueError: It is out of range.
+        """
+        self._core.release(whole("first", first, 0, 2**63 - 1))
+
+    def reached_s(self, channel: int) -> float:
+        """Time of the newest value of a channel; minus infinity before there is one.
+
+        Raises:
+            TypeError: ``channel`` is not an integer.
+            ValueError: No such channel.
+        """
+        return self._core.reached_s(whole("channel", channel, 0, self.shape[1] - 1))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Values dropped so far: late, overflow, invalid."""
+        return dict(zip(("late", "overflow", "invalid"), self._core.counters(), strict=True))
 
 
 def activation_percentile(
@@ -127,6 +286,23 @@ def self_test() -> float:
             ulp = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
             worst = max(worst, float(np.max(np.abs(ours - expected) / ulp)))
     return worst
+
+
+def _compiled_window(form: WindowForm) -> "_C.StreamingWindow":
+    columns = [
+        (c.hz or 0.0, c.binary, c.mean, c.std, c.max_gap_s, c.polarity) for c in form.channels
+    ]
+    return _C.StreamingWindow(
+        form.rate_hz,
+        form.samples,
+        columns,
+        form.capacity,
+        form.zscore,
+        form.std_floor,
+        form.clip,
+        form.percentile_q,
+        form.absolute,
+    )
 
 
 def _computed_in(dtype: np.dtype[Any]) -> type[np.float32] | type[np.float64]:
