@@ -22,7 +22,12 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (verbs.train, "both stages, one or several seeds"),
     "evaluate": (verbs.evaluate, "probe, retrieval and references, as one table"),
     "report": (verbs.report, "one HTML page"),
-    "bench": (verbs.bench, "the operators against what one could call instead"),
+    "export": (verbs.export, "a finished run as one file for small machines"),
+    "run": (verbs.run, "recognise what happens in a recording, with such a file"),
+    "bench": (
+        verbs.bench,
+        "the operators against what one could call instead; what a bundle costs",
+    ),
 }
 
 

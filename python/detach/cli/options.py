@@ -109,8 +109,10 @@ class ReportArgs:
 class BenchArgs:
     """Times the operators against what one could call instead, in turns, in one process."""
 
-    part: Positional[Literal["loss", "percentile", "step"]]
-    """The contrastive loss, the activation percentile, or a whole training step."""
+    part: Positional[Literal["loss", "percentile", "step", "edge"]]
+    """The contrastive loss, the activation percentile, a whole training step, or a bundle."""
+    bundle: Positional[Path | None] = None
+    """NAME.detach; for edge only, which takes --threads, --video, --backend and --report too."""
     sizes: tuple[int, ...] = ()
     """Batch sizes N; none takes those that suit the part."""
     full: bool = False
@@ -135,3 +137,60 @@ class BenchArgs:
     """Also add every number to this CSV file, with commit and device."""
     out: Path | None = None
     """Also draw the numbers, into this folder."""
+    video: bool = False
+    """edge: run the video graphs too."""
+    backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    """edge: what runs the graphs."""
+    report: Path | None = None
+    """edge: write all of it to this JSON file, to be sent on."""
+
+
+@dataclass(kw_only=True)
+class ExportArgs:
+    """A finished run as one file for small machines: graphs, statistics, classes, self-test."""
+
+    run: Positional[Path]
+    """A run folder; with a head where `detach evaluate` has been there."""
+    out: Path
+    """The bundle, NAME.detach."""
+    precisions: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
+    video: bool = True
+    """Whether the video graphs come along, for places and agreement seen by the camera."""
+    int8: bool = False
+    """Also the video graphs in 8-bit integers."""
+    outputs: tuple[Literal["logits", "places", "embedding"], ...] = (
+        "logits",
+        "places",
+        "embedding",
+    )
+    data: Path | None = None
+    """The data the run was trained on, where they have moved."""
+    licence: str = "not stated"
+    """Under which the weights may be used."""
+    to: Literal["bundle", "engine"] = "bundle"
+    """engine: also build the TensorRT engines of this machine, into the cache."""
+
+
+@dataclass(kw_only=True)
+class RunArgs:
+    """Recognises what happens in a recording, as on a stream. One JSON line a window."""
+
+    bundle: Positional[Path]
+    """NAME.detach."""
+    source: Positional[Path]
+    """A recording, or a folder of SENSOR.csv files."""
+    out: Path | None = None
+    """Write the lines to this file instead."""
+    annotate: Path | None = None
+    """Also a video (MP4) of the picture, the answers and the sensors."""
+    video: bool = False
+    """Run the video graphs too: the place the camera sees, and whether it agrees."""
+    video_file: Path | None = None
+    """This video instead of the recording's."""
+    probabilities: bool = False
+    """Every class in every line."""
+    backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    threads: int = 1
+    cache: Path | None = None
+    """Folder for TensorRT engines; None takes the user's cache."""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,10 @@ from detach.cli.options import (
     DemoArgs,
     DoctorArgs,
     EvaluateArgs,
+    ExportArgs,
     ImportArgs,
     ReportArgs,
+    RunArgs,
     SimulateArgs,
     TrainArgs,
 )
@@ -21,6 +24,9 @@ from detach.config import preset
 from detach.errors import EXIT_OK, UsageError
 
 Args = TypeVar("Args")
+
+ONLY_EDGE = ("bundle", "video", "backend", "report")
+"""Options of bench that only its part edge has."""
 
 
 def doctor(argv: list[str]) -> int:
@@ -132,9 +138,11 @@ def report(argv: list[str]) -> int:
 def bench(argv: list[str]) -> int:
     """Times operators."""
     args = _parse(BenchArgs, argv, "bench")
+    if args.part == "edge":
+        return _bench_edge(args)
     from detach import bench as benchmarks
 
-    asked = {**vars(args)}
+    asked = {k: v for k, v in vars(args).items() if k not in ONLY_EDGE}
     append, out = asked.pop("append"), asked.pop("out")
     found = benchmarks.bench(benchmarks.Options(**asked), _say)
     print(f"\n{found}")
@@ -147,6 +155,70 @@ def bench(argv: list[str]) -> int:
         from detach.bench.figure import save
 
         print(save(found, out))
+    return EXIT_OK
+
+
+def _bench_edge(args: BenchArgs) -> int:
+    if args.bundle is None:
+        raise UsageError("bench edge needs a bundle: detach bench edge NAME.detach")
+    from detach.data.store import write_whole
+    from detach.edge.footprint import measure
+
+    found = measure(args.bundle, video=args.video, backend=args.backend, threads=args.threads)
+    print(found.as_text())
+    if args.report is not None:
+        write_whole(args.report, found.as_json().encode())
+        print(args.report)
+    return EXIT_OK
+
+
+def export(argv: list[str]) -> int:
+    """Writes a bundle."""
+    args = _parse(ExportArgs, argv, "export")
+    from detach.export import export as write
+
+    write(
+        args.run,
+        args.out,
+        precisions=args.precisions,
+        video=args.video,
+        int8=args.int8,
+        outputs=args.outputs,
+        data=args.data,
+        licence=args.licence,
+        say=_say,
+    )
+    if args.to == "engine":
+        from detach.edge.bundle import open_bundle
+        from detach.edge.tensorrt_prepare import build_engines
+
+        build_engines(open_bundle(args.out), say=_say)
+    return EXIT_OK
+
+
+def run(argv: list[str]) -> int:
+    """Runs a source through a bundle."""
+    args = _parse(RunArgs, argv, "run")
+    from detach.edge import replay
+
+    options = replay.Options(
+        backend=args.backend,
+        precision=args.precision,
+        threads=args.threads,
+        video=args.video,
+        video_file=args.video_file,
+        probabilities=args.probabilities,
+        cache=args.cache,
+    )
+    replay.run_and_show(
+        args.bundle,
+        args.source,
+        options=options,
+        out=args.out,
+        annotate=args.annotate,
+        write=print,
+        say=_say_aside,
+    )
     return EXIT_OK
 
 
@@ -185,3 +257,8 @@ def _value(argv: list[str], flag: str) -> str | None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _say_aside(line: str) -> None:
+    """Beside the lines that a program may read from the standard output."""
+    print(line, file=sys.stderr, flush=True)

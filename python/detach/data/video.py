@@ -7,7 +7,7 @@ container promise.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -113,6 +113,59 @@ def dense_flow(pictures: Pictures, pairs: NDArray[np.int32]) -> Iterator[NDArray
         grey = [cv2.cvtColor(np.ascontiguousarray(pictures[i]), cv2.COLOR_RGB2GRAY) for i in pair]
         flow = dis.calc(grey[0], grey[1], None)
         yield np.clip(np.round(flow / FLOW_STEP_PX), -127, 127).astype(np.int8)
+
+
+def write(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
+    """Writes RGB pictures [H, W, 3] of even sides as a video (MPEG-4), whole or not at all.
+
+    Returns:
+        How many.
+
+    Raises:
+        MachineError: It cannot be written, or comes out shorter; nothing is left behind.
+    """
+    cv2 = _cv2()
+    part = path.with_name(f".{path.stem}.part.mp4")
+    writer, count = None, 0
+    try:
+        for picture in pictures:
+            if writer is None:
+                size = (picture.shape[1], picture.shape[0])
+                writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+                if not writer.isOpened():
+                    raise MachineError(f"{path}: OpenCV cannot write a video there")
+            writer.write(np.ascontiguousarray(picture[..., ::-1]))
+            count += 1
+        if writer is None:
+            raise MachineError(f"{path}: there is no picture to write")
+        writer.release()
+        if probe(part).frames != count:
+            raise MachineError(f"{path}: the video came out short; is the disk full?")
+        part.replace(path)
+    except (DataError, OSError) as error:
+        raise MachineError(f"{path}: cannot be written: {error}") from error
+    finally:
+        if writer is not None:
+            writer.release()
+        part.unlink(missing_ok=True)
+    return count
+
+
+def resized(picture: Pictures, size_px: tuple[int, int]) -> Pictures:
+    """[H, W, 3] at another H and W."""
+    return np.asarray(_cv2().resize(picture, (size_px[1], size_px[0])))
+
+
+def put_text(
+    picture: Pictures, text: str, at: tuple[int, int], scale: float, colour: tuple[int, int, int]
+) -> None:
+    """Writes into a contiguous picture; ``at`` is x and y of the baseline's left end.
+
+    Letters beyond ASCII, which OpenCV cannot draw, become question marks.
+    """
+    cv2 = _cv2()
+    plain = text.encode("ascii", "replace").decode()
+    cv2.putText(picture, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 def _cv2() -> ModuleType:

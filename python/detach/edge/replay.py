@@ -1,0 +1,253 @@
+"""`detach run`: a source through a bundle, window by window as on a stream, as fast as it goes."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detach.data import video
+from detach.data.labels import mean_weight, window_labels
+from detach.data.store import write_whole
+from detach.edge.annotate import FPS, annotated
+from detach.edge.bundle import Bundle, open_bundle
+from detach.edge.decide import UNKNOWN, Decision, decide
+from detach.edge.engine import Backend, Engine, open_engines
+from detach.edge.film import FilmReader
+from detach.edge.graph_input import Tensors
+from detach.edge.manifest import Manifest
+from detach.edge.source import Source, open_source
+from detach.edge.stream import SensorStream, SensorWindow
+from detach.errors import DataError
+
+SAY_EVERY_S = 5.0
+LOOK_AHEAD = 4096
+"""Rows without a value that are passed over to find the one after a window."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a source is run."""
+
+    backend: Backend = "auto"
+    precision: str | None = None
+    threads: int = 1
+    video: bool = False
+    """Whether the video graphs run too; the sensors alone decide."""
+    video_file: Path | None = None
+    probabilities: bool = False
+    """Whether every line has every class."""
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a whole run came to."""
+
+    windows: int
+    seconds: float
+    """It took."""
+    unknown: int
+    labelled: int
+    right: int
+    """Of ``labelled`` windows."""
+
+    def __str__(self) -> str:
+        speed = self.windows / max(self.seconds, 1e-9)
+        text = f"{self.windows} windows in {self.seconds:.1f} s ({speed:.0f} a second)"
+        if self.unknown:
+            text += f", {self.unknown} unknown"
+        if self.labelled:
+            share = 100 * self.right / self.labelled
+            text += (
+                f"; {share:.0f} % of {self.labelled} labelled windows are named as in the recording"
+            )
+        return text
+
+
+def run(
+    bundle_path: Path,
+    path: Path,
+    *,
+    options: Options | None = None,
+    write: Callable[[str], None],
+    say: Say,
+) -> tuple[Summary, Source, list[tuple[SensorWindow, Decision]]]:
+    """Runs a source and writes one JSON line a window.
+
+    Args:
+        bundle_path: NAME.detach.
+        path: See `detach.edge.source.open_source`.
+        options: How.
+        write: Takes each line.
+        say: Is told which engine runs, and progress.
+
+    Returns:
+        The summary, the source and all windows with their decisions.
+
+    Raises:
+        DataError: A damaged bundle or source, or they do not fit.
+        MachineError: No engine.
+        UsageError: A data set instead of a recording, or a precision the bundle lacks.
+    """
+    options = options or Options()
+    bundle = open_bundle(bundle_path)
+    manifest = bundle.manifest
+    source = open_source(path, manifest, options.video_file)
+    if not manifest.classes:
+        say(
+            "this bundle has no classes: places and embeddings only; `detach evaluate` makes a head"
+        )
+    classes = manifest.classes if options.probabilities else ()
+    started, done = time.monotonic(), []
+    for window, decision in decisions(bundle, source, options, say):
+        write(json.dumps(decision.as_json(classes), ensure_ascii=False))
+        done.append((window, decision))
+    if not done:
+        raise DataError(
+            f"{path}: lasts {source.duration_s:.1f} s, a window {manifest.window.seconds:g} s"
+        )
+    seconds = time.monotonic() - started
+    labelled, right = _judged(source, manifest, [decision for _, decision in done])
+    unknown = sum(decision.label == UNKNOWN for _, decision in done)
+    summary = Summary(
+        windows=len(done), seconds=seconds, unknown=unknown, labelled=labelled, right=right
+    )
+    say(str(summary))
+    return summary, source, done
+
+
+def run_and_show(
+    bundle_path: Path,
+    path: Path,
+    *,
+    options: Options,
+    out: Path | None,
+    annotate: Path | None,
+    write: Callable[[str], None],
+    say: Say,
+) -> Summary:
+    """`run`, with its lines in a file, or a video of it, where they are asked for.
+
+    Args:
+        bundle_path: NAME.detach.
+        path: The source.
+        options: How.
+        out: File for the lines, written when all are there; None gives them to ``write``.
+        annotate: Video to write.
+        write: Takes each line.
+        say: Is told what is being done.
+    """
+    lines: list[str] = []
+    taken = write if out is None else lines.append
+    summary, source, found = run(bundle_path, path, options=options, write=taken, say=say)
+    if out is not None:
+        write_whole(out, "".join(f"{line}\n" for line in lines).encode())
+        say(str(out))
+    if annotate is not None:
+        manifest = open_bundle(bundle_path).manifest
+        count = video.write(annotate, annotated(source, manifest, found), FPS)
+        say(f"{annotate}: {count} pictures")
+    return summary
+
+
+def decisions(
+    bundle: Bundle, source: Source, options: Options, say: Say
+) -> Iterator[tuple[SensorWindow, Decision]]:
+    """Windows with their decisions, in order."""
+    manifest = bundle.manifest
+    stream = SensorStream(manifest, {name: s.form for name, s in source.series.items()})
+    film = FilmReader(source, manifest) if options.video else None
+    graphs = ["sensor"]
+    if film is not None:
+        graphs += [g for g in ("video_spatial", "video_temporal") if manifest.precisions(g)]
+    engines = open_engines(
+        bundle,
+        backend=options.backend,
+        graphs=graphs,
+        precision=options.precision,
+        threads=options.threads,
+        cache=options.cache,
+        say=say,
+    )
+    try:
+        yield from _through(engines, manifest, source, stream, film, say)
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+def _through(
+    engines: Mapping[str, Engine],
+    manifest: Manifest,
+    source: Source,
+    stream: SensorStream,
+    film: FilmReader | None,
+    say: Say,
+) -> Iterator[tuple[SensorWindow, Decision]]:
+    numbers = list(source.windows(manifest.window.seconds, manifest.window.hop_s))
+    feed, said = Feed(source, stream), time.monotonic()
+    for number in numbers:
+        feed.until(stream.bounds(number)[1])
+        window = stream.cut(number)
+        outputs = engines["sensor"].run({"samples": window.samples[None]})
+        seen = _look(engines, film, window.start_s) if film is not None else None
+        yield window, decide(manifest, window, outputs, seen)
+        if time.monotonic() - said > SAY_EVERY_S:
+            said = time.monotonic()
+            say(f"{number + 1} of {len(numbers)} windows")
+
+
+def _look(engines: Mapping[str, Engine], film: FilmReader, start_s: float) -> Tensors | None:
+    inputs = film.inputs(start_s)
+    if inputs is None:
+        return None
+    spatial = {("frames" if k == "frames_spatial" else k): x for k, x in inputs.items()}
+    found: Tensors = {}
+    if "video_spatial" in engines:
+        name = "frames" if "frames_spatial" in inputs else "pictures"
+        found |= engines["video_spatial"].run({name: spatial[name]})
+    if "video_temporal" in engines:
+        found |= engines["video_temporal"].run({"frames": inputs["frames"]})
+    return found
+
+
+class Feed:
+    """Gives a stream the values of a source in order of time, never more than windows need."""
+
+    def __init__(self, source: Source, stream: SensorStream) -> None:
+        self._stream = stream
+        self._todo = [
+            (column, series, axis)
+            for name, series in source.series.items()
+            for axis, label in enumerate(series.axes)
+            if (column := stream.column(name, label)) is not None
+        ]
+        self._next = [0] * len(self._todo)
+
+    def until(self, end_s: float) -> None:
+        """All values up to ``end_s``, and of sampled ones the next, to which one interpolates."""
+        for i, (column, series, axis) in enumerate(self._todo):
+            stop = int(np.searchsorted(series.t_s, end_s + 1e-6, side="right"))
+            if series.form.hz is not None:
+                known = np.isfinite(series.values[stop : stop + LOOK_AHEAD, axis])
+                stop += int(known.argmax()) + 1 if known.any() else len(known)
+            start, self._next[i] = self._next[i], max(self._next[i], stop)
+            if start < stop:
+                rows = slice(start, stop)
+                self._stream.push(column, series.t_s[rows], series.values[rows, axis])
+
+
+def _judged(source: Source, manifest: Manifest, found: Sequence[Decision]) -> tuple[int, int]:
+    """How many windows have a label, and how many of those are called by it."""
+    if source.labels is None or not manifest.classes:
+        return 0, 0
+    starts = np.array([decision.start_s for decision in found])
+    weight = mean_weight(source.labels, manifest.classes, starts, manifest.window.seconds)
+    truth, _ = window_labels(weight)
+    names = [manifest.classes[t] if t >= 0 else None for t in truth.tolist()]
+    right = sum(d.label == name for d, name in zip(found, names, strict=True) if name is not None)
+    return sum(name is not None for name in names), right

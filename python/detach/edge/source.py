@@ -1,0 +1,174 @@
+"""What `detach run` reads: a recording, or a folder of sensor files with or without a video."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.data import video
+from detach.data.recording import (
+    DATASET_FILE,
+    RECORDING_FILE,
+    Recording,
+    SensorTrack,
+    VideoTrack,
+    read_recording,
+)
+from detach.data.tables import Intervals, read_times
+from detach.edge.manifest import Channel, Manifest
+from detach.edge.stream import SensorForm
+from detach.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """All values of one sensor."""
+
+    form: SensorForm
+    axes: tuple[str, ...]
+    t_s: NDArray[np.float64]
+    """[n], not falling."""
+    values: NDArray[np.float32]
+    """Raw [n, axes]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where windows come from."""
+
+    name: str
+    duration_s: float
+    series: Mapping[str, Series]
+    video_file: Path | None
+    video_track: VideoTrack | None
+    labels: Intervals | None
+    """Of the bundle's track, where the recording has it."""
+
+    def windows(self, seconds: float, hop_s: float) -> Iterator[int]:
+        """Numbers of the windows that fit, as in training but for what the video covers."""
+        if self.duration_s >= seconds - 1e-6:
+            yield from range(int((self.duration_s - seconds) / hop_s + 1e-6) + 1)
+
+
+def open_source(path: Path, manifest: Manifest, video_file: Path | None = None) -> Source:
+    """Reads the sensors of a source; pictures stay on disk.
+
+    Args:
+        path: A recording, or a folder with ``SENSOR.csv`` files (or them in ``sensors/``), whose
+            header is t_s and the axes.
+        manifest: Of the bundle.
+        video_file: Use this video instead of the recording's, or beside the sensor files.
+
+    Raises:
+        UsageError: A data set, of which one recording must be chosen.
+        DataError: Neither, or damaged, or its sensors are not those of the bundle.
+    """
+    if (path / DATASET_FILE).is_file():
+        names = sorted(p.parent.name for p in path.glob(f"*/{RECORDING_FILE}"))
+        raise UsageError(
+            f"{path} is a data set of {len(names)} recordings; give one of them, for example "
+            f"{path / (names[0] if names else 'NAME')}"
+        )
+    if (path / RECORDING_FILE).is_file():
+        return _from_recording(read_recording(path), manifest, video_file)
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: expected a recording ({RECORDING_FILE} in it) or a folder of sensor files"
+        )
+    return _from_folder(path, manifest, video_file)
+
+
+def _from_recording(recording: Recording, manifest: Manifest, video_file: Path | None) -> Source:
+    known = {channel.sensor: channel for channel in manifest.channels}
+    series = {}
+    for track in recording.sensors:
+        if track.name in known:
+            _check_track(recording, track, manifest)
+            t_s, values = recording.read_sensor(track)
+            form = SensorForm(hz=track.hz, polarity=track.polarity)
+            series[track.name] = Series(form=form, axes=track.axes, t_s=t_s, values=values)
+    file, film = video_file, None
+    if file is not None:
+        film = _film(file)
+    elif len(recording.videos) == 1:
+        film = recording.videos[0]
+        file = recording.folder / film.file
+    labelled = manifest.track in {track.name for track in recording.labels}
+    return Source(
+        name=recording.name,
+        duration_s=recording.duration_s,
+        series=series,
+        video_file=file,
+        video_track=film,
+        labels=recording.read_labels(manifest.track) if manifest.track and labelled else None,
+    )
+
+
+def _check_track(recording: Recording, track: SensorTrack, manifest: Manifest) -> None:
+    axes = {c.axis: c for c in manifest.channels if c.sensor == track.name}
+    if missing := set(axes) - set(track.axes):
+        raise DataError(
+            f"{recording.folder}: sensor {track.name!r} has the axes {', '.join(track.axes)}, but "
+            f"the bundle knows {sorted(missing)[0]!r} too"
+        )
+    for channel in axes.values():
+        for what in ("kind", "unit"):
+            expected, found = getattr(channel, what), getattr(track, what)
+            if expected != found:
+                raise DataError(
+                    f"{recording.folder}: sensor {track.name!r} has {what} {found!r}, but "
+                    f"{expected!r} in the bundle"
+                )
+
+
+def _from_folder(path: Path, manifest: Manifest, video_file: Path | None) -> Source:
+    sensors: dict[str, list[Channel]] = {}
+    for channel in manifest.channels:
+        sensors.setdefault(channel.sensor, []).append(channel)
+    folder = path / "sensors" if (path / "sensors").is_dir() else path
+    series = {}
+    for name, channels in sensors.items():
+        file = folder / f"{name}.csv"
+        if file.is_file():
+            axes = tuple(channel.axis for channel in channels)
+            rows = read_times(file, ("t_s", *axes))
+            values = rows[:, 1:].astype(np.float32)
+            form = SensorForm(hz=channels[0].hz)
+            series[name] = Series(form=form, axes=axes, t_s=rows[:, 0], values=values)
+    if not series:
+        raise DataError(
+            f"{path}: no recording, and no file of a sensor of the bundle: expected "
+            f"{RECORDING_FILE}, or {', '.join(f'{name}.csv' for name in list(sensors)[:5])} ..."
+        )
+    ends = [float(s.t_s[-1]) for s in series.values() if len(s.t_s)]
+    film = _film(video_file) if video_file is not None else None
+    if film is not None:
+        ends.append(film.frames / film.fps)
+    return Source(
+        name=path.name,
+        duration_s=max(ends, default=0.0),
+        series=series,
+        video_file=video_file,
+        video_track=film,
+        labels=None,
+    )
+
+
+def _film(file: Path) -> VideoTrack:
+    """A video that no recording describes, by what its container says."""
+    claim = video.probe(file)
+    if not (0 < claim.fps <= 1000 and claim.frames > 0):
+        raise DataError(
+            f"{file}: its container names {claim.fps:g} frames a second and {claim.frames} frames; "
+            "encode it again with a constant rate"
+        )
+    return VideoTrack(
+        name=file.stem,
+        file=file.name,
+        fps=claim.fps,
+        frames=claim.frames,
+        width_px=claim.width_px,
+        height_px=claim.height_px,
+    )
