@@ -309,3 +309,15 @@ def test_mistakes_are_named(
 def test_work_that_must_be_done_is_counted_as_in_the_paper() -> None:
     assert 256 * loss.PRODUCTS[variants.WEIGHTED, False] == 3072
     assert 256 * loss.PRODUCTS[variants.WEIGHTED, True] == 2048
+
+
+@pytest.mark.parametrize("option", ["--append", "--out"])
+def test_what_cannot_be_written_is_refused_before_it_is_measured(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["bench", "percentile", "--sizes", "8", "--seconds", "0.01", "--repeats", "1"]
+    assert main([*words, "--no-memory", option, str(tmp_path / "file" / "below")]) == 4
+    said = capsys.readouterr()
+    assert "below" in said.err
+    assert said.out == ""

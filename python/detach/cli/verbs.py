@@ -141,14 +141,17 @@ def bench(argv: list[str]) -> int:
     if args.part == "edge":
         return _bench_edge(args)
     from detach import bench as benchmarks
+    from detach import ledger
 
     asked = {k: v for k, v in vars(args).items() if k not in ONLY_EDGE}
     append, out = asked.pop("append"), asked.pop("out")
+    if append is not None:
+        ledger.append_lines(append, (), "")  # what cannot be written is found before it is measured
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     found = benchmarks.bench(benchmarks.Options(**asked), _say)
     print(f"\n{found}")
     if append is not None:
-        from detach import ledger
-
         count = ledger.append_lines(append, found.lines(), found.device)
         print(f"{count} lines added to {append}")
     if out is not None:
