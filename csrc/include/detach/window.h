@@ -25,11 +25,11 @@
 // max(1 / hz, 1 / rate_hz) and are missing beyond.
 //
 //   memory      12 capacity C + 12 T + 112 C bytes, all of it allocated by the constructor: 12 for
-//               each value that may be kept. No function allocates later, apart from the percentile
-//               kernel where T > 1024 and q is far from 0 and 1.
-//   time        push O(1) in order, otherwise O(values that are newer); window O(C (T + values in
-//   it
-//               + log capacity)); release O(C + values dropped).
+//               each value that may be kept. Afterwards only the percentile kernel allocates, and
+//               frees again: the 40 bytes of its call, and T floats where T > 1024 and q is far
+//               from 0 and 1.
+//   time        push O(1) in order, otherwise O(values that are newer); release O(C + values
+//               dropped); window O(C (T + values in it + log capacity)).
 //   threads     calls on one object must not overlap; different objects share nothing.
 #pragma once
 
