@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from detach.config import RunConfig, SplitConfig, override
@@ -118,7 +119,7 @@ def test_the_head_answers_as_the_probe_did(runs: Path, tiny_dataset: Path) -> No
 def test_leave_one_run_out_and_another_track_join_earlier_results(runs: Path) -> None:
     run = runs / "detach" / "seed1"
     evaluate([run])
-    table = evaluate([run], leave_one_run_out=True, track="door")
+    table = evaluate([run], leave_one_run_out=True, tracks=["door"])
     tasks = [(t.track, t.protocol) for t in read_results(run).tasks]
     assert tasks == [("activity", "split"), ("door", "split"), ("door", "leave-one-run-out")]
     left_out = table.groups[-1]
@@ -129,6 +130,24 @@ def test_leave_one_run_out_and_another_track_join_earlier_results(runs: Path) ->
     assert cells[CLOCK].low < cells[CLOCK].mean < cells[CLOCK].high
     assert "detach - clock only" in str(table)
     assert len(np.unique(read_results(run).tasks[-1].recording)) == 4
+
+
+def test_several_tracks_at_once_are_what_each_is_alone(tiny_dataset: Path, tmp_path: Path) -> None:
+    def probabilities(folder: Path) -> dict[tuple[str, str, str], np.ndarray]:
+        tasks = read_results(folder).tasks
+        return {(t.track, t.protocol, a.name): a.probability for t in tasks for a in t.answers}
+
+    for name in ("together", "apart", "other"):
+        untrained_run(tmp_path / name, tiny_dataset, encoders=SMALL.encoders)
+    evaluate([tmp_path / "together", tmp_path / "other"], tracks=["door", "activity"])
+    for track in ("activity", "door"):
+        evaluate([tmp_path / "apart"], tracks=[track])
+    together, apart = probabilities(tmp_path / "together"), probabilities(tmp_path / "apart")
+    assert set(together) == set(apart) == set(probabilities(tmp_path / "other"))
+    for key, said in together.items():
+        np.testing.assert_allclose(said, apart[key], atol=1e-5)
+    with safe_open(tmp_path / "together" / "head.safetensors", "np") as head:
+        assert head.metadata()["track"] == "door"
 
 
 def test_runs_with_and_without_flow_stand_in_one_table(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -178,7 +197,7 @@ def test_wrong_folders_tracks_and_schemas_are_told(runs: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="holds none"):
         find_runs([tmp_path])
     with pytest.raises(UsageError, match="activity, door"):
-        evaluate([runs / "detach" / "seed0"], track="kitchen")
+        evaluate([runs / "detach" / "seed0"], tracks=["kitchen"])
     with pytest.raises(DataError, match="detach evaluate"):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"schema": 99}')

@@ -5,7 +5,7 @@ Writes results.json and head.safetensors into every run folder and returns one t
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,8 @@ class Cut:
     windows: Windows
     parts: Mapping[str, Ints]
     references: dict[tuple[str, Protocol], tuple[Answer, ...]]
+    untrained: dict[tuple[object, ...], Answer] = field(default_factory=dict)
+    """Runs of one seed and shape start from the same weights."""
 
 
 def evaluate(
@@ -69,7 +71,7 @@ def evaluate(
     data: Path | None = None,
     *,
     leave_one_run_out: bool = False,
-    track: str | None = None,
+    tracks: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Table:
     """Probes every run and compares them with each other and with the references.
@@ -78,7 +80,8 @@ def evaluate(
         runs: Run folders, or folders of run folders (``RUN/seed0`` ...).
         data: Data set to test on; None takes the one each run was trained on.
         leave_one_run_out: Also tests every labelled run with a probe trained on the others.
-        track: Label track; None takes that of the run, or the data set's first.
+        tracks: Label tracks; none takes that of the run, or the data set's first. The head that is
+            kept is that of the first.
         progress: Told in words what is being done.
     """
     say = progress or (lambda _: None)
@@ -91,7 +94,8 @@ def evaluate(
         protocols: list[Protocol] = ["split"]
         if leave_one_run_out and not isinstance(run.model, Supervised):
             protocols.append("leave-one-run-out")
-        results = evaluate_run(run, cut, choose_track(run.config, cut.dataset, track), protocols)
+        chosen = [choose_track(run.config, cut.dataset, track) for track in tracks or (None,)]
+        results = evaluate_run(run, cut, chosen, protocols)
         results = results.merged(_older(folder, say))
         write_results(folder, results)
         found.append(results)
@@ -142,22 +146,36 @@ def choose_track(config: RunConfig, dataset: Dataset, track: str | None) -> str:
     return name
 
 
-def evaluate_run(run: Run, cut: Cut, track: str, protocols: Sequence[Protocol]) -> Results:
+def evaluate_run(
+    run: Run, cut: Cut, tracks: Sequence[str], protocols: Sequence[Protocol]
+) -> Results:
     """Everything about one run; writes its head."""
     model = _on_device(run)
     untrained = _untrained(run)
     model_hash = hashlib.sha256((run.folder / MODEL_FILE).read_bytes()).hexdigest()
+    asked = [(track, protocol) for track in tracks for protocol in protocols]
+    items = {
+        (track, protocol): make_items(
+            cut.windows,
+            draw_parts(cut.windows, cut.dataset, replace(run.config.split, track=track)),
+            track,
+            protocol,
+        )
+        for track, protocol in asked
+    }
+    known = np.unique(np.concatenate([of.windows for of in items.values()]))
+    own, start = (_Features(network, cut.windows, known) for network in (run.model, untrained))
     tasks = []
-    for protocol in protocols:
-        parts = draw_parts(cut.windows, cut.dataset, replace(run.config.split, track=track))
-        items = make_items(cut.windows, parts, track, protocol)
-        answers, head = _answers(run, untrained, cut, items)
-        if protocol == "split" and head is not None:
-            save_head(run.folder, head, track=track, classes=items.classes, model=model_hash)
-        if (track, protocol) not in cut.references:
-            cut.references[track, protocol] = reference_answers(cut.windows, items)
-        answers += cut.references[track, protocol]
-        tasks.append(_task(track, protocol, items, cut, answers))
+    for task in asked:
+        track, protocol = task
+        answers, head = _answers(run, own, start, cut, task, items[task])
+        if task == (tracks[0], "split") and head is not None:
+            classes = items[task].classes
+            save_head(run.folder, head, track=track, classes=classes, model=model_hash)
+        if task not in cut.references:
+            cut.references[task] = reference_answers(cut.windows, items[task])
+        answers += cut.references[task]
+        tasks.append(_task(track, protocol, items[task], cut, answers))
     return Results(
         method=run.config.method,
         preset=run.config.preset,
@@ -195,8 +213,23 @@ def embed_sensors(
     return torch.cat(parts).numpy()
 
 
+class _Features:
+    """Sensor embeddings of the windows ``known`` [n], ascending, computed when first asked for."""
+
+    def __init__(self, network: Network | None, windows: Windows, known: Ints) -> None:
+        self.network, self._windows, self._known = network, windows, known
+        self._all: NDArray[np.float32] | None = None
+
+    def of(self, index: Ints) -> NDArray[np.float32]:
+        """Their rows [len(index), K + d or 2d]."""
+        if self._all is None:
+            assert isinstance(self.network, Detach | Global)  # noqa: S101 -- the others have none
+            self._all = embed_sensors(self.network, self._windows, self._known)
+        return self._all[np.searchsorted(self._known, index)]
+
+
 def _answers(
-    run: Run, untrained: Network | None, cut: Cut, items: Items
+    run: Run, own: _Features, start: _Features, cut: Cut, task: tuple[str, Protocol], items: Items
 ) -> tuple[tuple[Answer, ...], LinearProbe | None]:
     name, seed = run.config.method, run.config.seed
     if isinstance(run.model, Supervised):
@@ -206,12 +239,15 @@ def _answers(
         return (
             Answer(name, "method", items.pooled(said)[items.test].astype(float), None, seed),
         ), None
-    z = embed_sensors(run.model, cut.windows, items.windows)
-    mine, head = probe_answer(name, "method", z, items, seed)
-    if untrained is None or isinstance(untrained, Supervised):
+    mine, head = probe_answer(name, "method", own.of(items.windows), items, seed)
+    if start.network is None:
         return (mine,), head
-    z = embed_sensors(untrained, cut.windows, items.windows)
-    return (mine, probe_answer(_untrained_name(run.model), "reference", z, items, seed)[0]), head
+    origin = _untrained_name(run.model)
+    key = (task, origin, seed, run.config.encoders, run.clusters)
+    if key not in cut.untrained:
+        z = start.of(items.windows)
+        cut.untrained[key] = probe_answer(origin, "reference", z, items, seed)[0]
+    return (mine, cut.untrained[key]), head
 
 
 def _untrained_name(model: Network) -> str:

@@ -90,8 +90,8 @@ class EvaluateArgs:
     runs: Positional[tuple[Path, ...]]
     data: Path | None = None
     """Another data set than the runs were trained on."""
-    track: str | None = None
-    """Label track to recognise; None takes the run's."""
+    track: tuple[str, ...] = ()
+    """Label tracks to recognise, one or several; none takes the run's."""
     leave_one_run_out: bool = False
     append: Path | None = None
     """Also add every number of the table to this CSV file, with commit and device."""

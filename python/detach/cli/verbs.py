@@ -113,7 +113,7 @@ def evaluate(argv: list[str]) -> int:
     table = run(
         args.runs,
         args.data,
-        track=args.track,
+        tracks=args.track,
         leave_one_run_out=args.leave_one_run_out,
         progress=_say,
     )
