@@ -12,8 +12,8 @@ from detach.data.recording import read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import load_windows
 from detach.errors import DataError, UsageError
-from detach.evaluate import evaluate, find_runs, unusual
-from detach.model import build, load_run, save_run
+from detach.evaluate import embed_sensors, evaluate, find_runs, unusual
+from detach.model import Detach, build, load_run, save_run
 from detach.results import (
     CLOCK,
     MAJORITY,
@@ -105,14 +105,17 @@ def test_evaluate_writes_results_head_and_one_table(runs: Path) -> None:
 
 
 def test_the_head_answers_as_the_probe_did(runs: Path, tiny_dataset: Path) -> None:
-    from detach.model import embed
-
     evaluate([runs / "detach" / "seed0"])
     run = load_run(runs / "detach" / "seed0")
     task = read_results(run.folder).tasks[0]
     windows = load_windows(read_dataset(tiny_dataset), run.config, stats=run.stats)
     head = load_file(run.folder / "head.safetensors")
-    logit = embed(run.model, windows, task.index).sensor @ head["weight"].T + head["bias"]
+    assert isinstance(run.model, Detach)
+    seen = embed_sensors(run.model, windows, task.index)
+    widths = {run.model.embedding_width, seen.shape[1]}
+    assert len(widths) == 2
+    assert head["weight"].shape[1] in widths
+    logit = seen[:, : head["weight"].shape[1]] @ head["weight"].T + head["bias"]
     assert (logit.argmax(1) == task.answers[0].probability.argmax(1)).mean() > 0.99
 
 

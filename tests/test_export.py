@@ -15,12 +15,13 @@ from detach import export as export_package
 from detach.config import override
 from detach.data.recording import read_dataset
 from detach.data.windows import load_windows
+from detach.edge.bundle import open_bundle
 from detach.edge.engine import open_engines
 from detach.equations import sensor_embedding, video_embedding
 from detach.errors import DataError, MachineError, UsageError
 from detach.export import export, parity
 from detach.export.windows import CHECKED
-from detach.model import MODEL_FILE, Supervised, embed, predict
+from detach.model import MODEL_FILE, Detach, Supervised, embed, predict
 from detach.probe import load_head
 
 from .export_runs import (  # type: ignore[import-not-found]
@@ -186,6 +187,21 @@ def retrain(run: Path) -> None:
     write_drawn_head(run, 11, model="0" * 64)
 
 
+def test_a_head_that_sees_place_features_is_folded_in(tiny_dataset: Path, tmp_path: Path) -> None:
+    made = exported(tiny_dataset, "recommended")
+    run = tmp_path / "run"
+    shutil.copytree(made.run.folder, run)
+    write_drawn_head(run, 19)
+    bundle = open_bundle(export(run, tmp_path / "wide.detach", video=False, precisions=["fp32"]))
+    golden, head = bundle.golden(), load_head(run)
+    assert head is not None
+    assert isinstance(made.run.model, Detach)
+    with torch.no_grad():
+        seen = torch.cat(made.run.model.describe(torch.from_numpy(golden["samples"]))[1:], dim=1)
+    expected = seen.numpy() @ head.weight.T + head.bias
+    np.testing.assert_allclose(golden["logits"], expected, atol=1e-5)
+
+
 def other_head(run: Path) -> None:
     write_drawn_head(run, 9)
 
@@ -218,7 +234,7 @@ def lose_data(run: Path) -> None:
         (lambda run: (run / "config.yaml").unlink(), "no run folder"),
         (spoil_schema, "schema must be 1, found 7"),
         (retrain, "fitted on another model"),
-        (other_head, "head must take 11 features, found 9"),
+        (other_head, "head must take 11 or 19 features, found 9"),
         (damage_head, "head.safetensors: damaged"),
         (old_head, "head.safetensors: schema must be 1, found '2'"),
         (head_of_fewer_classes, r"weight \[4, 11\] and bias \[4\] do not fit 2 classes"),

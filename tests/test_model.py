@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from detach.config import PRESETS, EncoderConfig, override, preset
+from detach.equations import sensor_embedding
 from detach.model import Detach
 
 SMALL = override(preset("recommended"), {"encoders": {"width": 16, "video_scale": 0.1}}).encoders
@@ -39,6 +40,22 @@ def test_features_are_what_the_encoders_make() -> None:
     assert torch.equal(spatial, detach.sensor_spatial(SAMPLES))
     assert torch.equal(detach.place_of_video(FRAMES), detach.video_spatial(FRAMES))
     assert torch.equal(detach.nearest(spatial), model().nearest(model().place_of_sensors(SAMPLES)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spatial", ["places", "features"])
+def test_a_head_may_see_the_embedding_and_place_features_that_are_not_in_it(spatial: str) -> None:
+    detach = model(spatial=spatial)
+    half, embedding, more = detach.describe(SAMPLES)
+    own, motion = detach.encode_sensors(SAMPLES)
+    assert torch.equal(half, own)
+    assert torch.equal(embedding, sensor_embedding(own, motion))
+    assert embedding.shape[1] == detach.embedding_width
+    if spatial == "features":
+        assert more.shape == (12, 0)
+    else:
+        features = detach.sensor_spatial(SAMPLES)
+        torch.testing.assert_close(more, features / features.norm(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -16,7 +16,6 @@ from detach.config import RunConfig, flatten, preset
 from detach.data.recording import Dataset, read_dataset
 from detach.data.splits import draw_parts, split_windows
 from detach.data.windows import Windows, load_windows
-from detach.equations import sensor_embedding
 from detach.errors import DataError, UsageError
 from detach.model import (
     CONFIG_FILE,
@@ -204,28 +203,35 @@ def unusual(config: RunConfig) -> dict[str, str | int | float | bool | None]:
 def embed_sensors(
     model: Detach | Global, windows: Windows, index: Ints, batch: int = 512
 ) -> NDArray[np.float32]:
-    """Normalised sensor embeddings [n, K + d or 2d] without touching the video."""
+    """All that a head may see of windows [n, features], without touching the video."""
     device = next(model.parameters()).device
     parts = []
     for piece in batches(index, batch):
         samples = torch.from_numpy(windows.samples[piece]).to(device)
-        parts.append(sensor_embedding(*model.encode_sensors(samples)).cpu())
+        parts.append(torch.cat(model.describe(samples)[1:], dim=1).cpu())
     return torch.cat(parts).numpy()
 
 
 class _Features:
-    """Sensor embeddings of the windows ``known`` [n], ascending, computed when first asked for."""
+    """What heads may see of the windows ``known`` [n], ascending; computed when first asked for."""
 
     def __init__(self, network: Network | None, windows: Windows, known: Ints) -> None:
         self.network, self._windows, self._known = network, windows, known
         self._all: NDArray[np.float32] | None = None
 
     def of(self, index: Ints) -> NDArray[np.float32]:
-        """Their rows [len(index), K + d or 2d]."""
+        """Their rows [len(index), features]."""
         if self._all is None:
             assert isinstance(self.network, Detach | Global)  # noqa: S101 -- the others have none
             self._all = embed_sensors(self.network, self._windows, self._known)
         return self._all[np.searchsorted(self._known, index)]
+
+    def answer(self, name: str, kind: Kind, items: Items, seed: int) -> tuple[Answer, LinearProbe]:
+        """A probe's, on the embedding alone or on all there is, whichever validates better."""
+        x = self.of(items.windows)
+        assert isinstance(self.network, Detach | Global)  # noqa: S101 -- see above
+        widths = {self.network.embedding_width, x.shape[1]}
+        return probe_answer(name, kind, x, items, seed, sorted(widths))
 
 
 def _answers(
@@ -239,14 +245,13 @@ def _answers(
         return (
             Answer(name, "method", items.pooled(said)[items.test].astype(float), None, seed),
         ), None
-    mine, head = probe_answer(name, "method", own.of(items.windows), items, seed)
+    mine, head = own.answer(name, "method", items, seed)
     if start.network is None:
         return (mine,), head
     origin = _untrained_name(run.model)
     key = (task, origin, seed, run.config.encoders, run.clusters)
     if key not in cut.untrained:
-        z = start.of(items.windows)
-        cut.untrained[key] = probe_answer(origin, "reference", z, items, seed)[0]
+        cut.untrained[key] = start.answer(origin, "reference", items, seed)[0]
     return (mine, cut.untrained[key]), head
 
 
@@ -313,7 +318,8 @@ def _places(model: Network, cut: Cut) -> tuple[Places, ...]:
         test = cut.parts["test"][label[cut.parts["test"]] >= 0]
         if len(test) == 0:
             continue
-        spatial = embed_sensors(model, cut.windows, test)[:, : -model.config.width]
+        spatial = embed_sensors(model, cut.windows, test)
+        spatial = spatial[:, : model.embedding_width - model.config.width]
         cluster = model.nearest(torch.from_numpy(spatial).to(model.centroids.device)).cpu().numpy()
         names = cut.windows.classes[track]
         counts = np.zeros((len(model.centroids), len(names)), dtype=np.int64)

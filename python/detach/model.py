@@ -40,6 +40,8 @@ MODEL_FILE, METRICS_FILE = "model.safetensors", "metrics.jsonl"
 
 PLACE_TEMPERATURE = 0.1
 """Of the softmax over cosines to the centroids."""
+UNIT_EPS = 1e-6
+"""Least length that is divided by; also a float16."""
 
 
 class Detach(nn.Module):
@@ -61,10 +63,7 @@ class Detach(nn.Module):
 
     def place_of_sensors(self, samples: Tensor) -> Tensor:
         """The frozen half of Eq. 6 of samples [N, T, C]: [N, K] or [N, d], as configured."""
-        features = self.sensor_spatial(samples)
-        if self.config.spatial == "features":
-            return features  # type: ignore[no-any-return]
-        return _roots(self._near(features) / PLACE_TEMPERATURE)
+        return self._place(self.sensor_spatial(samples))
 
     def place_of_video(self, frames: Tensor) -> Tensor:
         """The frozen half of Eq. 5 of frames [N, F, H, W, 3] in [0, 1]: [N, K] or [N, d]."""
@@ -81,10 +80,35 @@ class Detach(nn.Module):
         """Spatial [N, K or d] and temporal features [N, d] of samples [N, T, C]."""
         return self.place_of_sensors(samples), self.sensor_temporal(samples)
 
+    @property
+    def embedding_width(self) -> int:
+        """Of Eq. 6: K + d or 2d."""
+        places = self.config.spatial == "places"
+        return self.config.width + (len(self.centroids) if places else self.config.width)
+
+    def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All that a head may see of samples [N, T, C].
+
+        Returns:
+            The spatial half [N, K or d], Eq. 6 [N, K + d or 2d] and, where its spatial half only
+            names places, the place features at length 1 [N, d], otherwise nothing [N, 0].
+        """
+        features = self.sensor_spatial(samples)
+        spatial = self._place(features)
+        embedding = equations.sensor_embedding(spatial, self.sensor_temporal(samples))
+        if self.config.spatial == "features":
+            return spatial, embedding, embedding[:, :0]
+        return spatial, embedding, nn.functional.normalize(features, dim=1, eps=UNIT_EPS)
+
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
         """Spatial and temporal features [N, d] of frames [N, F, H, W, 3], uint8."""
         motion = motion_input(frames, self.config.motion_size_px, flow)
         return self.place_of_video(shrink(frames, None)), self.video_temporal(motion)
+
+    def _place(self, features: Tensor) -> Tensor:
+        if self.config.spatial == "features":
+            return features
+        return _roots(self._near(features) / PLACE_TEMPERATURE)
 
     def _near(self, features: Tensor) -> Tensor:
         unit = nn.functional.normalize
@@ -106,6 +130,17 @@ class Global(nn.Module):
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Two halves [N, d] of one feature."""
         return self.sensor(samples).chunk(2, dim=1)  # type: ignore[no-any-return]
+
+    @property
+    def embedding_width(self) -> int:
+        """2d."""
+        return 2 * self.config.width
+
+    def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first half [N, d], the embedding [N, 2d], and nothing more [N, 0]."""
+        halves = self.encode_sensors(samples)
+        embedding = equations.sensor_embedding(*halves)
+        return halves[0], embedding, embedding[:, :0]
 
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Two halves [N, d] of one feature."""

@@ -40,6 +40,11 @@ class LinearProbe:
     validation: tuple[tuple[float, float], ...] = ()
     """(C, weighted F1 on the validation part) of every value tried."""
 
+    @property
+    def width(self) -> int:
+        """Features it takes."""
+        return int(self.weight.shape[1])
+
     def probabilities(self, features: NDArray[Any]) -> Floats:
         """Class probabilities [n, L] of features [n, features]."""
         return softmax(features.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias)
@@ -47,10 +52,10 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class Head:
-    """What `save_head` wrote: logits = z @ weight.T + bias for an embedding z [K + d or 2d]."""
+    """What `save_head` wrote: logits = x @ weight.T + bias for x of `model.Detach.describe`."""
 
     weight: NDArray[np.float32]
-    """[L, K + d or 2d]"""
+    """[L, features]: as many as Eq. 6 has, or all."""
     bias: NDArray[np.float32]
     """[L]"""
     track: str
@@ -67,7 +72,8 @@ def save_head(
         "schema": str(HEAD_SCHEMA),
         "track": track,
         "classes": json.dumps(list(classes)),
-        "input": "sensor embedding [spatial, temporal], halves and whole of length 1",
+        "input": "sensor embedding [spatial, temporal], halves and whole of length 1; in a wider "
+        "head place features of length 1 follow",
         "model": model,
     }
     write_whole(folder / HEAD_FILE, save({"weight": probe.weight, "bias": probe.bias}, about))

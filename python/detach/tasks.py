@@ -3,7 +3,7 @@
 Works on arrays of features; knows neither models nor files. Item and part names as in Task.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,13 +103,24 @@ def make_items(
 
 
 def probe_answer(
-    name: str, kind: Kind, features: NDArray[np.float32], items: Items, seed: int | None
+    name: str,
+    kind: Kind,
+    features: NDArray[np.float32],
+    items: Items,
+    seed: int | None,
+    widths: Sequence[int] = (),
 ) -> tuple[Answer, LinearProbe]:
-    """A linear probe on features of windows [n, d]; the probe is that of the last fold."""
+    """A linear probe on features of windows [n, d]; the probe is that of the last fold.
+
+    ``widths`` are numbers of leading columns the probe may see, the validation items deciding;
+    none gives it all.
+    """
     x = items.pooled(features)
-    probes = [_fold_probe(x, items, fold) for fold in items.folds]
+    probes = [_fold_probe(x, items, fold, widths) for fold in items.folds]
     pairs = zip(probes, items.folds, strict=True)
-    said = np.concatenate([probe.probabilities(x[fold.test]) for probe, fold in pairs])
+    said = np.concatenate(
+        [probe.probabilities(x[fold.test, : probe.width]) for probe, fold in pairs]
+    )
     c = probes[0].c if len(probes) == 1 else None
     return Answer(name, kind, said, c, seed), probes[-1]
 
@@ -131,14 +142,22 @@ def reference_answers(windows: Windows, items: Items) -> tuple[Answer, ...]:
     )
 
 
-def _fold_probe(x: NDArray[np.float32], items: Items, fold: Fold) -> LinearProbe:
-    """Chooses C on the validation items; over several folds they then join the training ones."""
+def _fold_probe(
+    x: NDArray[np.float32], items: Items, fold: Fold, widths: Sequence[int] = ()
+) -> LinearProbe:
+    """Chooses C and the width on the validation items; over several folds those then train too."""
     labels, y = len(items.classes), items.truth
-    probe = fit_probe((x[fold.train], y[fold.train]), (x[fold.val], y[fold.val]), labels)
+
+    def fit(width: int) -> LinearProbe:
+        train, val = ((x[part, :width], y[part]) for part in (fold.train, fold.val))
+        return fit_probe(train, val, labels)
+
+    probes = [fit(width) for width in sorted(widths) or (x.shape[1],)]
+    probe = max(probes, key=lambda p: max((f1 for _, f1 in p.validation), default=0.0))
     if len(items.folds) == 1:
         return probe
     both = np.concatenate([fold.train, fold.val])
-    return fit_probe((x[both], y[both]), None, labels, grid=(probe.c,))
+    return fit_probe((x[both, : probe.width], y[both]), None, labels, grid=(probe.c,))
 
 
 def _split(items: Items, parts: Mapping[str, Ints]) -> Iterator[Fold]:

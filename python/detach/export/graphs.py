@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from detach.config import SensorConfig
 from detach.data.sensors import Channel, ChannelStats, prepare
-from detach.equations import sensor_embedding
 from detach.model import PLACE_TEMPERATURE, Detach, Global, Network, Supervised
 from detach.probe import Head
 
@@ -60,13 +59,13 @@ class SensorGraph(Graph):
             samples = self.matrix @ samples
         if isinstance(self.model, Supervised):
             return (self.model(samples),)
-        spatial, temporal = self.model.encode_sensors(samples)
-        embedding = sensor_embedding(spatial, temporal)
+        spatial, embedding, more = self.model.describe(samples)
         made = {"embedding": embedding}
         if "places" in self.outputs and isinstance(self.model, Detach):
             made["places"] = place_probabilities(self.model, spatial)
         if self.head is not None:
-            made["logits"] = self.head(embedding)
+            wide = self.head.in_features > self.model.embedding_width
+            made["logits"] = self.head(torch.cat([embedding, more], dim=1) if wide else embedding)
         return tuple(made[name] for name in self.outputs)
 
     def gains(self) -> dict[str, float]:
@@ -165,11 +164,12 @@ def sample_matrix(samples: int, config: SensorConfig) -> NDArray[np.float32] | N
 def _linear(head: Head, model: Network) -> nn.Linear:
     classes, width = head.weight.shape
     if not isinstance(model, Supervised):
-        expected = model.config.width * 2
+        expected = {model.embedding_width}
         if isinstance(model, Detach) and model.config.spatial == "places":
-            expected = model.config.width + len(model.centroids)
-        if width != expected:
-            raise ValueError(f"head must take {expected} features, found {width}")
+            expected.add(model.embedding_width + model.config.width)
+        if width not in expected:
+            either = " or ".join(map(str, sorted(expected)))
+            raise ValueError(f"head must take {either} features, found {width}")
     linear = nn.Linear(width, classes)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(head.weight))
