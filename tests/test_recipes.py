@@ -54,7 +54,7 @@ def test_recipe_goes_over_its_preset(tmp_path: Path) -> None:
         ("preset: [v9]\n", r"mine.yaml:1: preset must be one of"),
         ("a: " + "[" * 5000, r"mine.yaml: cannot be read"),
         ("preset: v9\n", r"mine.yaml:1: preset must be one of"),
-        ("stage2:\n  temperature: -1\n", r"mine.yaml: temperature must be in .0.001, 100., got -1"),
+        ("stage2:\n  temperature: -1\n", r"mine.yaml:2: temperature must be in .0.001, 100., got -1"),
         ("stage2: !!python/object/apply:os.system ['true']\n", r"mine.yaml:1: "),
     ],
 )
@@ -113,3 +113,19 @@ def test_values_out_of_range_are_named(option: str, value: float) -> None:
     group, _, key = option.partition(".")
     with pytest.raises(ValueError, match=rf"^{key} must be .*, got {value}"):
         override(RunConfig(), {group: {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("seed: 1\nstage2:\n  epochs: 3\n  temperature: 1.0e-9\n", ":4: temperature"),
+        ("video:\n  frames: 1000\nstage1:\n  epochs: 5\n", ":2: frames"),
+        ("windows:\n  seconds: 1.0\n  hop_s: 1.5\n", ": hop_s"),  # each is fine by itself
+    ],
+)
+def test_the_line_of_a_value_out_of_range_is_named(tmp_path: Path, text: str, where: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as refused:
+        recipes.read(path)
+    assert str(refused.value).startswith(f"{path}{where} must be")

@@ -112,7 +112,10 @@ def test_story_names_the_damaged_line(run: Path, tmp_path: Path) -> None:
     for name in ("config.yaml", "metrics.jsonl"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write("{half a li")
+        file.write("{half a li")  # training was killed while it wrote
+    assert read_story(tmp_path).epochs == read_story(run).epochs
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write("ne\n")
     with pytest.raises(DataError, match=r"metrics\.jsonl:9: "):
         read_story(tmp_path)
 

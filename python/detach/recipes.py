@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def read(path: Path, name: str | None = None) -> RunConfig:
     """
     node = _compose(path)
     changes: dict[str, Any] = {}
-    for keys, value, line in _leaves(path, node):
+    leaves = list(_leaves(path, node))
+    for keys, value, line in leaves:
         _check(path, line, keys, value)
         place = changes
         for key in keys[:-1]:
@@ -57,7 +58,20 @@ def read(path: Path, name: str | None = None) -> RunConfig:
     try:
         return override(preset(base), {**changes, "preset": base})
     except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}{_blame(preset(base), leaves)}: {error}") from error
+
+
+def _blame(base: RunConfig, leaves: Sequence[tuple[tuple[str, ...], Any, int]]) -> str:
+    """``:LINE`` of the option that is out of range by itself; nothing where two do not agree."""
+    for keys, value, line in leaves:
+        change = value
+        for key in reversed(keys):
+            change = {key: change}
+        try:
+            override(base, change)
+        except ValueError:
+            return f":{line}"
+    return ""
 
 
 def _compose(path: Path) -> yaml.MappingNode:

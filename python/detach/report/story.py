@@ -118,8 +118,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    for number, line in enumerate(whole.splitlines(), start=1):  # what was cut off is left out
         yield _json_line(path, number, line)
 
 
