@@ -50,7 +50,10 @@ def test_readme_commands_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ran = [words for code in blocks(PAGES[0], "sh") for words in commands(code)]
-    assert [words[0] for words in ran] == ["simulate", "train", "evaluate", "report"]
+    assert [words[0] for words in ran] == [
+        *("simulate", "train", "evaluate", "report"),
+        *("export", "run"),
+    ]
     for words in ran:
         if words[0] == "simulate" and find_spec("mujoco") is None:
             shutil.copytree(recipes.models_folder() / "sample", tmp_path / words[1])
