@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "doctor": (verbs.doctor, "what this machine has; kernels against references"),
     "demo": (verbs.demo, "train on the sample recordings and write a report"),
     "import": (verbs.import_, "other formats into recordings"),
+    "inspect": (verbs.inspect, "what recordings are good for: faults, and what to do"),
     "simulate": (verbs.simulate, "recordings of a simulated home"),
     "train": (verbs.train, "both stages, one or several seeds"),
     "evaluate": (verbs.evaluate, "probe, retrieval and references, as one table"),
@@ -76,7 +77,7 @@ def _lack(error: Exception) -> str:
 
 AFTER_CTRL_C = {
     "train": "the same command with --resume goes on",
-    "import": "the same command goes on where it stopped",
+    "import": "the same command again; sphere goes on where it stopped, the others start over",
 }
 DONE_AGAIN = "give the command again; nothing half-written counts"
 

@@ -28,7 +28,9 @@ class DemoArgs:
 class ImportArgs:
     """Turns other people's formats into recordings."""
 
-    format: Positional[Literal["sphere"]]
+    format: Positional[
+        Literal["sphere", "home-assistant", "mosquitto", "frigate", "casas", "aras", "kasteren"]
+    ]
     source: Positional[Path]
     """A folder or an archive."""
     out: Positional[Path]
@@ -45,6 +47,35 @@ class ImportArgs:
     upright: tuple[str, ...] = ()
     """Recordings with the wrist unit as it is, instead of our decision."""
     workers: int = os.cpu_count() or 1
+    hours: float = 24.0
+    """Length of a recording, from midnight; above 24 in whole days. Not for sphere, as all below
+    is not."""
+    gap_hours: float = 12.0
+    """A silence of all sensors for longer ends a recording."""
+    timezone: str | None = None
+    """Zone of local times and of midnight, such as Europe/Berlin."""
+    include: tuple[str, ...] = ()
+    """Names of sensors to take, with *; none takes all."""
+    pulse: tuple[str, ...] = ()
+    """Names of sensors, with *, of which only switching on counts."""
+    pulse_s: float = 2.0
+    camera: str | None = None
+    """frigate: which camera."""
+    sensor_log: Path | None = None
+    """frigate: Home Assistant's database or CSV, or a log of mosquitto_sub."""
+    film_fps: float = 10.0
+
+
+@dataclass(kw_only=True)
+class InspectArgs:
+    """Says what recordings are good for: a table, faults and what to do, and a page."""
+
+    recording: Positional[Path]
+    """A recording, or a data set: all of its recordings together."""
+    out: Path | None = None
+    """The page; None puts quality.html there."""
+    film: bool = True
+    """Whether videos are looked at."""
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from detach.cli.options import (
     EvaluateArgs,
     ExportArgs,
     ImportArgs,
+    InspectArgs,
     ReportArgs,
     RunArgs,
     SimulateArgs,
@@ -25,6 +26,11 @@ from detach.errors import EXIT_OK, UsageError
 
 Args = TypeVar("Args")
 
+OF_EVENTS = (
+    *("hours", "gap_hours", "timezone", "include", "pulse", "pulse_s"),
+    *("camera", "sensor_log", "film_fps"),
+)
+"""Options of import that all formats but sphere have."""
 ONLY_EDGE = ("bundle", "video", "backend", "report")
 """Options of bench that only its part edge has."""
 
@@ -49,6 +55,8 @@ def demo(argv: list[str]) -> int:
 def import_(argv: list[str]) -> int:
     """Imports another format."""
     args = _parse(ImportArgs, argv, "import")
+    if args.format != "sphere":
+        return _import_events(args)
     from detach.data.sphere import import_sphere
 
     cameras = {**dict.fromkeys(args.exchanged, True), **dict.fromkeys(args.kept, False)}
@@ -66,6 +74,31 @@ def import_(argv: list[str]) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return EXIT_OK
+
+
+def _import_events(args: ImportArgs) -> int:
+    from importlib import import_module
+
+    from detach.data.importers.days import import_events
+    from detach.data.importers.log import Options
+
+    reader = import_module(f"detach.data.importers.{args.format.replace('-', '_')}")
+    try:
+        options = Options(**{name: getattr(args, name) for name in OF_EVENTS})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    import_events(reader.read, args.source, args.out, options, progress=_say)
+    return EXIT_OK
+
+
+def inspect(argv: list[str]) -> int:
+    """Measures recordings."""
+    args = _parse(InspectArgs, argv, "inspect")
+    from detach.report.inspection import inspect_folder
+
+    quality, path = inspect_folder(args.recording, args.out, film=args.film, progress=_say_aside)
+    print(f"{quality.as_text()}\n\n{path}")
     return EXIT_OK
 
 
