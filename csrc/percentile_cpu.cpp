@@ -18,15 +18,13 @@
 namespace detach {
 namespace {
 
-bool has_avx2() {
 #if defined(DETACH_WITH_AVX2)
+bool has_avx2() {
   static const bool found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                             __builtin_cpu_supports("f16c");
   return found;
-#else
-  return false;
-#endif
 }
+#endif
 
 /// The two neighbours of a rank in the middle of a long row, by selection. `row` is used up.
 template <class V>
@@ -180,8 +178,10 @@ void percentile_cpu(PercentileType type, const void* x, void* out, const Percent
 const char* percentile_simd() {
 #if defined(__aarch64__) || defined(_M_ARM64)
   return "neon";
-#else
+#elif defined(DETACH_WITH_AVX2)
   return has_avx2() ? "avx2" : "plain";
+#else
+  return "plain";
 #endif
 }
 

@@ -1,5 +1,11 @@
-"""What this machine has, and whether the kernels agree with their references here."""
+"""What this machine has, and whether the kernels agree with their references here.
 
+Works without torch too, on a box that only runs bundles.
+"""
+
+from __future__ import annotations  # torch may be absent; its types are only named
+
+import importlib.util
 import os
 import platform
 import shutil
@@ -7,17 +13,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from detach import __version__, equations, kernels, ops, recipes
+from detach import __version__, kernels, recipes
 from detach.config import VideoConfig
 from detach.data.recording import read_dataset
 from detach.data.video import decode
 from detach.errors import EXIT_OK, DataError, DetachError, MachineError
 from detach.simulate.machine import find_gl
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PACKAGES = (
     "numpy",
@@ -29,6 +38,7 @@ PACKAGES = (
     "PyYAML",
     "tyro",
     "jinja2",
+    "onnxruntime",
     "mujoco",
 )
 ULP_LIMIT = 2.0
@@ -45,7 +55,9 @@ def examine(say: Callable[[str], None]) -> int:
     What is merely absent (a GPU, the simulator) is said and is not a fault.
     """
     healthy = True
-    for part in (_versions, _kernels, _operators, _gpu, _decoder, _simulator, _disk):
+    trains = importlib.util.find_spec("torch") is not None
+    torch_parts = (_operators, _gpu) if trains else (_without_torch,)
+    for part in (_versions, _kernels, *torch_parts, _decoder, _simulator, _disk):
         for good, line in part():
             healthy &= good
             say(f"{'ok ' if good else 'BAD'} {line}")
@@ -75,7 +87,15 @@ def _kernels() -> Iterator[Finding]:
     yield error_ulp <= ULP_LIMIT, f"percentile against NumPy in float64: {error_ulp:.2g} ulp off"
 
 
+def _without_torch() -> Iterator[Finding]:
+    yield True, "torch: not installed; `detach run` and `detach bench edge` do without it"
+
+
 def _operators() -> Iterator[Finding]:
+    import torch  # noqa: PLC0415 -- absent where bundles are only run
+
+    from detach import ops  # noqa: PLC0415
+
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     for device in map(torch.device, devices):
         try:
@@ -94,6 +114,10 @@ def _operators() -> Iterator[Finding]:
 
 def _percentile_error(device: torch.device) -> float:
     """Largest difference to the equation in float64, over the largest value."""
+    import torch  # noqa: PLC0415
+
+    from detach import equations, ops  # noqa: PLC0415
+
     x = torch.randn(64, 60, 34, generator=torch.Generator().manual_seed(0)).to(device)
     ours = ops.activation_percentile(x, 0.99, 1, absolute=True).double()
     truth = equations.activation_percentile(x.double(), 0.99, 1, absolute=True)
@@ -102,6 +126,10 @@ def _percentile_error(device: torch.device) -> float:
 
 def _loss_error(device: torch.device) -> float:
     """The same for the loss, or for the gradient of the sensors' motion where that errs more."""
+    import torch  # noqa: PLC0415
+
+    from detach import equations, ops  # noqa: PLC0415
+
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(100, 40, generator=generator) for _ in range(6)]
     ours = _loss_and_gradient(ops.weighted_contrastive_loss, [x.to(device) for x in features])
@@ -111,12 +139,16 @@ def _loss_error(device: torch.device) -> float:
 
 
 def _loss_and_gradient(loss: Callable[..., Tensor], features: list[Tensor]) -> list[Tensor]:
+    import torch  # noqa: PLC0415
+
     learned = features[3].clone().requires_grad_()
     value = loss(*features[:3], learned, *features[4:])
     return [x.detach().double().cpu() for x in (value, *torch.autograd.grad(value, learned))]
 
 
 def _gpu() -> Iterator[Finding]:
+    import torch  # noqa: PLC0415
+
     if not torch.cuda.is_available():
         yield True, f"GPU: none that torch {torch.__version__} can use"
         return

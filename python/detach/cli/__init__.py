@@ -54,6 +54,12 @@ def _guarded(verb: str, *words: str) -> int:
     except DetachError as error:
         print(f"\ndetach: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "detach").partition(".")[0] == "detach":
+            raise
+        need = f"{error.name}, which is not installed: pip install 'detach[train]'"
+        print(f"\ndetach: {verb} needs {need}", file=sys.stderr)
+        return MachineError.exit_code
     except BrokenPipeError:  # `detach ... | head`: whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
