@@ -20,7 +20,8 @@ from detach.edge.engine import open_engines
 from detach.equations import sensor_embedding, video_embedding
 from detach.errors import DataError, MachineError, UsageError
 from detach.export import export, parity
-from detach.export.windows import CHECKED
+from detach.export.golden import draw
+from detach.export.windows import CHECKED, read_material
 from detach.model import MODEL_FILE, Detach, Supervised, embed, predict
 from detach.probe import load_head
 
@@ -143,15 +144,26 @@ def test_places_are_probabilities_of_the_nearest_centroids(tiny_dataset: Path) -
 def test_video_graphs_together_are_the_video_embedding(tiny_dataset: Path) -> None:
     for variant in ("recommended", "authors-code"):
         made = exported(tiny_dataset, variant)
-        golden, windows = (
-            made.bundle.golden(),
-            load_windows(read_dataset(tiny_dataset), made.run.config, stats=made.run.stats),
-        )
-        halves = [torch.from_numpy(golden[name]) for name in ("spatial", "temporal")]
-        features = embed(made.run.model, windows, np.array([0, len(windows) - 1]))
-        joined = video_embedding(*halves).numpy()
-        np.testing.assert_allclose(joined[[0, 3]], features.video, atol=1e-5)
+        material = read_material(made.run, None, video=True, say=lambda _: None)
+        index = np.array([0, len(material.windows) - 1])
+        halves = []
+        for graph, output in (("video_spatial", "spatial"), ("video_temporal", "temporal")):
+            feed = {k: v.numpy() for k, v in material.inputs(graph, index).items()}
+            (half,) = parity.open_session(made.graph(graph)).run([output], feed)
+            halves.append(torch.from_numpy(half))
+        features = embed(made.run.model, material.windows, index)
+        np.testing.assert_allclose(video_embedding(*halves).numpy(), features.video, atol=1e-5)
+        golden = made.bundle.golden()
         assert golden["frames"].shape[1:4] == (4, *made.bundle.manifest.video.motion_px)
+
+
+def test_golden_inputs_are_drawn_and_no_recording(tiny_dataset: Path) -> None:
+    golden = exported(tiny_dataset, "recommended").bundle.golden()
+    binary = np.array([True, True, True, False, False, False])
+    for name, tensor in (("samples", "samples"), ("pictures", "pictures"), ("frames", "frames")):
+        np.testing.assert_array_equal(golden[tensor], draw(name, golden[tensor].shape, binary))
+    assert set(np.unique(golden["samples"][..., binary])) == {0, 1}
+    assert np.diff(golden["frames"], axis=1).any()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -24,7 +24,11 @@ MAY_IMPORT_CORE = {
     "ops/dispatch.py",
     "ops/percentile.py",
 }
-MAY_IMPORT_CV2 = {"data/video.py", "data/sphere_picture.py"}  # decodes; draws and encodes
+MAY_IMPORT_CV2 = {
+    "data/video.py",  # decodes
+    "data/sphere_picture.py",  # draws and encodes
+    "edge/live/capture.py",  # cameras
+}
 LINE_LIMIT = 400
 
 

@@ -54,7 +54,10 @@ def test_recipe_goes_over_its_preset(tmp_path: Path) -> None:
         ("preset: [v9]\n", r"mine.yaml:1: preset must be one of"),
         ("a: " + "[" * 5000, r"mine.yaml: cannot be read"),
         ("preset: v9\n", r"mine.yaml:1: preset must be one of"),
-        ("stage2:\n  temperature: -1\n", r"mine.yaml:2: temperature must be in .0.001, 100., got -1"),
+        (
+            "stage2:\n  temperature: -1\n",
+            r"mine.yaml:2: temperature must be in .*, got -1",
+        ),
         ("stage2: !!python/object/apply:os.system ['true']\n", r"mine.yaml:1: "),
     ],
 )

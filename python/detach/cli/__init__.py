@@ -29,6 +29,8 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
         verbs.bench,
         "the operators against what one could call instead; what a bundle costs",
     ),
+    "live": (verbs.live, "recognise what happens at home, from sensors that speak MQTT"),
+    "record": (verbs.record, "recordings of a home from the same sensors"),
 }
 
 

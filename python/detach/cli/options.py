@@ -203,6 +203,31 @@ class ExportArgs:
 
 
 @dataclass(kw_only=True)
+class LiveArgs:
+    """Recognises what happens at home, live. One JSON line a window; see docs/home-assistant.md."""
+
+    bundle: Positional[Path]
+    """NAME.detach."""
+    config: Path
+    """live.yaml: sensors, broker, camera, and where decisions go."""
+    quiet: bool = False
+    """No JSON lines; the broker is told all the same."""
+    metrics: Path | None = None
+    """Keep counters in this file, as Prometheus reads them."""
+    threads: int = 1
+
+
+@dataclass(kw_only=True)
+class RecordArgs:
+    """Makes recordings of a home from live.yaml, hour by hour, until it is stopped."""
+
+    out: Positional[Path]
+    """Folder of the data set; what an earlier run left behind becomes a recording first."""
+    config: Path
+    """live.yaml, with the kind of every sensor."""
+
+
+@dataclass(kw_only=True)
 class RunArgs:
     """Recognises what happens in a recording, as on a stream. One JSON line a window."""
 

@@ -16,6 +16,8 @@ from detach.cli.options import (
     ExportArgs,
     ImportArgs,
     InspectArgs,
+    LiveArgs,
+    RecordArgs,
     ReportArgs,
     RunArgs,
     SimulateArgs,
@@ -255,6 +257,25 @@ def run(argv: list[str]) -> int:
         write=print,
         say=_say_aside,
     )
+    return EXIT_OK
+
+
+def live(argv: list[str]) -> int:
+    """Runs a bundle on live sources until it is stopped."""
+    args = _parse(LiveArgs, argv, "live")
+    from detach.edge.live.start import LiveOptions, run_live
+
+    options = LiveOptions(threads=args.threads, lines_out=not args.quiet, metrics=args.metrics)
+    run_live(args.bundle, args.config, options=options, write=_say, say=_say_aside)
+    return EXIT_OK
+
+
+def record(argv: list[str]) -> int:
+    """Records live sources until it is stopped."""
+    args = _parse(RecordArgs, argv, "record")
+    from detach.edge.live.record import run_record
+
+    run_record(args.config, args.out, say=_say_aside)
     return EXIT_OK
 
 

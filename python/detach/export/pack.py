@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 from safetensors.numpy import save
@@ -17,6 +18,7 @@ from detach.edge.manifest import Precision, golden_name, graph_file
 from detach.errors import DataError, MachineError, UsageError
 from detach.export import onnx_graph, parity
 from detach.export.describe import PRECISIONS, Models, Plan, describe, window_samples
+from detach.export.golden import draw
 from detach.export.graphs import (
     SENSOR_OUTPUTS,
     Graph,
@@ -173,12 +175,19 @@ def _make(
 
 
 def _golden(plan: Plan, material: Material) -> Tensors:
-    """Inputs and outputs of a few windows, as torch gives them in float32."""
-    checked = material.checked()
-    index = checked[np.linspace(0, len(checked) - 1, GOLDEN_WINDOWS).round().astype(np.int64)]
+    """Inputs and outputs of a few windows, as torch gives them in float32.
+
+    The inputs are drawn: a bundle goes places where recordings of a home have no business.
+    """
+    index = material.checked()[:GOLDEN_WINDOWS]
+    binary = np.array([channel.binary for channel in material.channels])
     golden: Tensors = {}
     for name, graph in plan.graphs.items():
-        feed = material.inputs(name, index)
-        tensors = {k: v.numpy() for k, v in feed.items()} | parity.run_torch(graph, feed)
+        shapes = {
+            k: (GOLDEN_WINDOWS, *v.shape[1:]) for k, v in material.inputs(name, index).items()
+        }
+        drawn = {k: draw(k, shape, binary) for k, shape in shapes.items()}
+        feed = {k: torch.from_numpy(v) for k, v in drawn.items()}
+        tensors = drawn | parity.run_torch(graph, feed)
         golden |= {golden_name(name, k): np.ascontiguousarray(v) for k, v in tensors.items()}
     return golden
