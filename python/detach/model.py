@@ -74,7 +74,8 @@ class Detach(nn.Module):
 
     def nearest(self, spatial: Tensor) -> Tensor:
         """The most likely place [N] of what `place_of_sensors` returned."""
-        return (self._near(spatial) if self.config.spatial == "features" else spatial).argmax(dim=1)
+        near = self.nearness(spatial) if self.config.spatial == "features" else spatial
+        return near.argmax(dim=1)
 
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Spatial [N, K or d] and temporal features [N, d] of samples [N, T, C]."""
@@ -108,9 +109,10 @@ class Detach(nn.Module):
     def _place(self, features: Tensor) -> Tensor:
         if self.config.spatial == "features":
             return features
-        return _roots(self._near(features) / PLACE_TEMPERATURE)
+        return _roots(self.nearness(features) / PLACE_TEMPERATURE)
 
-    def _near(self, features: Tensor) -> Tensor:
+    def nearness(self, features: Tensor) -> Tensor:
+        """Cosines [N, K] of sensor place features [N, d] to the centroids."""
         unit = nn.functional.normalize
         return unit(features, dim=1) @ unit(self.centroids, dim=1).T
 

@@ -120,7 +120,7 @@ def place_probabilities(model: Detach, spatial: Tensor) -> Tensor:
     """Probabilities [N, K] of the places from what `Detach.place_of_sensors` gave."""
     if model.config.spatial == "places":
         return spatial * spatial
-    near = model._near(spatial)  # noqa: SLF001
+    near = model.nearness(spatial)
     return (near / PLACE_TEMPERATURE).softmax(dim=1)
 
 
