@@ -24,7 +24,7 @@ from detach.edge.film import FilmReader
 from detach.edge.replay import Feed, Options, decisions, run
 from detach.edge.source import open_source
 from detach.edge.stream import SensorStream
-from detach.errors import DataError, UsageError
+from detach.errors import DataError, MachineError, UsageError
 from detach.model import embed, load_batch
 
 from .export_runs import SMALL, exported  # type: ignore[import-not-found]
@@ -184,10 +184,12 @@ def test_the_annotated_video_has_all_pictures(
     assert len(pages) == 400
     assert len({page.shape for page in pages}) == 1
     assert not np.array_equal(pages[50], pages[200])
-    out = tmp_path / "out.mp4"
+    out = tmp_path / "new" / "out.mp4"
     assert video.write(out, iter(pages), 10.0) == 400
     assert video.probe(out).frames == 400
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert [p.name for p in out.parent.iterdir()] == ["out.mp4"]
+    with pytest.raises(MachineError, match="cannot be written"):
+        video.write(out / "below.mp4", iter(pages), 10.0)
 
 
 def test_the_verb_writes_lines_and_a_video(

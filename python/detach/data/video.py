@@ -128,12 +128,13 @@ def write(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
     part = path.with_name(f".{path.stem}.part.mp4")
     writer, count = None, 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         for picture in pictures:
             if writer is None:
                 size = (picture.shape[1], picture.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
                 if not writer.isOpened():
-                    raise MachineError(f"{path}: OpenCV cannot write a video there")
+                    raise MachineError(f"{path}: OpenCV cannot write MPEG-4 video there")
             writer.write(np.ascontiguousarray(picture[..., ::-1]))
             count += 1
         if writer is None:
