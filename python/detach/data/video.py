@@ -125,10 +125,13 @@ def write(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
         MachineError: It cannot be written, or comes out shorter; nothing is left behind.
     """
     cv2 = _cv2()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be written: {error}") from error
     part = path.with_name(f".{path.stem}.part.mp4")
     writer, count = None, 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for picture in pictures:
             if writer is None:
                 size = (picture.shape[1], picture.shape[0])
