@@ -124,34 +124,39 @@ def write(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
     Raises:
         MachineError: It cannot be written, or comes out shorter; nothing is left behind.
     """
-    cv2 = _cv2()
+    part = path.with_name(f".{path.stem}.part.mp4")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error}") from error
-    part = path.with_name(f".{path.stem}.part.mp4")
-    writer, count = None, 0
-    try:
-        for picture in pictures:
-            if writer is None:
-                size = (picture.shape[1], picture.shape[0])
-                writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-                if not writer.isOpened():
-                    raise MachineError(f"{path}: OpenCV cannot write MPEG-4 video there")
-            writer.write(np.ascontiguousarray(picture[..., ::-1]))
-            count += 1
-        if writer is None:
+        count = _encode(part, pictures, fps)
+        if count == 0:
             raise MachineError(f"{path}: there is no picture to write")
-        writer.release()
         if probe(part).frames != count:
             raise MachineError(f"{path}: the video came out short; is the disk full?")
         part.replace(path)
     except (DataError, OSError) as error:
         raise MachineError(f"{path}: cannot be written: {error}") from error
     finally:
+        if part.exists():
+            part.unlink()
+    return count
+
+
+def _encode(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
+    """Encodes what comes, as long as it comes; the number of pictures."""
+    cv2 = _cv2()
+    writer, count = None, 0
+    try:
+        for picture in pictures:
+            if writer is None:
+                size = (picture.shape[1], picture.shape[0])
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+                if not writer.isOpened():
+                    raise MachineError(f"{path.parent}: OpenCV cannot write MPEG-4 video there")
+            writer.write(np.ascontiguousarray(picture[..., ::-1]))
+            count += 1
+    finally:
         if writer is not None:
             writer.release()
-        part.unlink(missing_ok=True)
     return count
 
 
