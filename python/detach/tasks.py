@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detach.data.windows import Windows
 from detach.errors import DataError
 from detach.probe import (
+    C_GRID,
     LinearProbe,
     clock_features,
     fit_probe,
@@ -112,8 +113,8 @@ def probe_answer(
 ) -> tuple[Answer, LinearProbe]:
     """A linear probe on features of windows [n, d]; the probe is that of the last fold.
 
-    ``widths`` are numbers of leading columns the probe may see, the validation items deciding;
-    none gives it all.
+    ``widths`` are numbers of leading columns the probe may see, the validation items deciding at
+    the penalty they chose for the narrowest; none gives it all.
     """
     x = items.pooled(features)
     probes = [_fold_probe(x, items, fold, widths) for fold in items.folds]
@@ -145,15 +146,17 @@ def reference_answers(windows: Windows, items: Items) -> tuple[Answer, ...]:
 def _fold_probe(
     x: NDArray[np.float32], items: Items, fold: Fold, widths: Sequence[int] = ()
 ) -> LinearProbe:
-    """Chooses C and the width on the validation items; over several folds those then train too."""
+    """Chooses C, then the width, on the validation items; over several folds those train too."""
     labels, y = len(items.classes), items.truth
+    narrow, *wider = sorted(widths) or [x.shape[1]]
 
-    def fit(width: int) -> LinearProbe:
+    def fit(width: int, grid: Sequence[float]) -> LinearProbe:
         train, val = ((x[part, :width], y[part]) for part in (fold.train, fold.val))
-        return fit_probe(train, val, labels)
+        return fit_probe(train, val, labels, grid)
 
-    probes = [fit(width) for width in sorted(widths) or (x.shape[1],)]
-    probe = max(probes, key=lambda p: max((f1 for _, f1 in p.validation), default=0.0))
+    probe = fit(narrow, C_GRID)
+    others = [fit(width, [probe.c]) for width in wider if probe.validation]
+    probe = max([probe, *others], key=lambda p: max((f1 for _, f1 in p.validation), default=0.0))
     if len(items.folds) == 1:
         return probe
     both = np.concatenate([fold.train, fold.val])
