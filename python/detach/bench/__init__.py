@@ -9,10 +9,16 @@ from collections.abc import Callable
 from detach.bench import loss, percentile, step
 from detach.bench.options import Options, check_options
 from detach.bench.table import Benchmark
+from detach.errors import MachineError
+from detach.export import missing_packages
 
 __all__ = ["Benchmark", "Options", "bench"]
 
-PARTS = {"loss": loss.run, "percentile": percentile.run, "step": step.run}
+PARTS: dict[str, Callable[[Options, Callable[[str], None]], Benchmark]] = {
+    "loss": loss.run,
+    "percentile": percentile.run,
+    "step": step.run,
+}
 
 
 def bench(options: Options, say: Callable[[str], None]) -> Benchmark:
@@ -20,7 +26,17 @@ def bench(options: Options, say: Callable[[str], None]) -> Benchmark:
 
     Raises:
         UsageError: An option is out of range.
-        MachineError: No such device.
+        MachineError: No such device, or a package that the part needs is not installed.
     """
     check_options(options)
+    if options.part == "graph":
+        return _graph(options, say)
     return PARTS[options.part](options, say)
+
+
+def _graph(options: Options, say: Callable[[str], None]) -> Benchmark:
+    if lacking := missing_packages():
+        raise MachineError(lacking)
+    from detach.bench import graph  # noqa: PLC0415 -- onnx is an extra
+
+    return graph.run(options, say)

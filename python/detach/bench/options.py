@@ -12,7 +12,7 @@ from detach import kernels
 from detach.errors import UsageError
 from detach.train import MOST_THREADS, pick_device
 
-Part = Literal["loss", "percentile", "step"]
+Part = Literal["loss", "percentile", "step", "graph"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 MOST_WINDOWS = 1 << 17

@@ -18,6 +18,8 @@ class Row:
     """Of the ceiling, or of what the block says."""
     extra_bytes: int | None = None
     """Peak memory beyond the inputs."""
+    late_s: float | None = None
+    """95th percentile of the calls, where that is what users feel."""
 
 
 @dataclass(frozen=True)
@@ -106,21 +108,23 @@ def _numbers(row: Row, block: Block) -> Iterator[tuple[str, float]]:
         yield f"share_of_{block.share}", row.share
     if row.extra_bytes is not None:
         yield "extra_mb", row.extra_bytes / 1e6
+    if row.late_s is not None:
+        yield "p95_ms", 1e3 * row.late_s
 
 
 def _block_text(block: Block) -> str:
-    head = ("", "ms", "x detach", f"of {block.share}", "extra MB", "calls")
-    body = [
-        (
-            row.name,
-            _text(row.seconds, 1e3, ".4g"),
-            _text(_ratio(row, block.ours), 1, ".2f"),
-            _text(row.share, 100, ".3g", " %"),
-            _text(row.extra_bytes, 1e-6, ".1f"),
-            str(row.calls),
-        )
-        for row in block.rows
+    columns: list[tuple[str, list[str]]] = [
+        ("", [row.name for row in block.rows]),
+        ("ms", [_text(row.seconds, 1e3, ".4g") for row in block.rows]),
+        ("p95 ms", [_text(row.late_s, 1e3, ".4g") for row in block.rows]),
+        ("x detach", [_text(_ratio(row, block.ours), 1, ".2f") for row in block.rows]),
+        (f"of {block.share}", [_text(row.share, 100, ".3g", " %") for row in block.rows]),
+        ("extra MB", [_text(row.extra_bytes, 1e-6, ".1f") for row in block.rows]),
+        ("calls", [str(row.calls) for row in block.rows]),
     ]
+    kept = [(title, cells) for title, cells in columns if set(cells) != {"-"}]
+    head = tuple(title for title, _ in kept)
+    body = list(zip(*(cells for _, cells in kept), strict=True))
     widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
     lines = [
         "  ".join(

@@ -140,10 +140,11 @@ class ReportArgs:
 class BenchArgs:
     """Times the operators against what one could call instead, in turns, in one process."""
 
-    part: Positional[Literal["loss", "percentile", "step", "edge"]]
-    """The contrastive loss, the activation percentile, a whole training step, or a bundle."""
+    part: Positional[Literal["loss", "percentile", "step", "graph", "edge"]]
+    """The contrastive loss, the activation percentile, a whole training step, the sensor graph
+    beside torch, or a bundle."""
     bundle: Positional[Path | None] = None
-    """NAME.detach; for edge only, which takes --threads, --video, --backend and --report too."""
+    """NAME.detach; for edge only, which takes --threads, --append and what names edge below."""
     sizes: tuple[int, ...] = ()
     """Batch sizes N; none takes those that suit the part."""
     full: bool = False
@@ -172,6 +173,8 @@ class BenchArgs:
     """edge: run the video graphs too."""
     backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
     """edge: what runs the graphs."""
+    data: Path | None = None
+    """edge: a data set with labels, on which the precisions of the sensor graph are compared."""
     report: Path | None = None
     """edge: write all of it to this JSON file, to be sent on."""
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +34,7 @@ OF_EVENTS = (
     *("camera", "sensor_log", "film_fps"),
 )
 """Options of import that all formats but sphere have."""
-ONLY_EDGE = ("bundle", "video", "backend", "report")
+ONLY_EDGE = ("bundle", "video", "backend", "data", "report")
 """Options of bench that only its part edge has."""
 
 
@@ -178,6 +179,7 @@ def bench(argv: list[str]) -> int:
     from detach import bench as benchmarks
     from detach import ledger
 
+    _refuse_others(args, [name for name in vars(args) if name not in ONLY_EDGE], args.part)
     asked = {k: v for k, v in vars(args).items() if k not in ONLY_EDGE}
     append, out = asked.pop("append"), asked.pop("out")
     if append is not None:
@@ -197,17 +199,43 @@ def bench(argv: list[str]) -> int:
 
 
 def _bench_edge(args: BenchArgs) -> int:
+    _refuse_others(args, (*ONLY_EDGE, "part", "threads", "append"), "edge")
     if args.bundle is None:
         raise UsageError("bench edge needs a bundle: detach bench edge NAME.detach")
     from detach.data.store import write_whole
-    from detach.edge.footprint import measure
+    from detach.edge import agreement, footprint
 
-    found = measure(args.bundle, video=args.video, backend=args.backend, threads=args.threads)
+    lines: list[dict[str, object]] = []
+    found = footprint.measure(
+        args.bundle, video=args.video, backend=args.backend, threads=args.threads
+    )
     print(found.as_text())
+    lines += found.lines()
+    if args.data is not None:
+        alike = agreement.measure(args.bundle, args.data, backend=args.backend, say=_say)
+        print(f"\n{alike.as_text()}")
+        lines += alike.lines(args.bundle.name)
     if args.report is not None:
         write_whole(args.report, found.as_json().encode())
         print(args.report)
+    if args.append is not None:
+        from detach import ledger
+
+        count = ledger.append_lines(args.append, lines, found.device)
+        print(f"{count} lines added to {args.append}")
     return EXIT_OK
+
+
+def _refuse_others(args: BenchArgs, known: Sequence[str], part: str) -> None:
+    """Options that a part would ignore.
+
+    Raises:
+        UsageError: One of them is given.
+    """
+    usual = vars(BenchArgs(part=args.part))
+    for name, value in vars(args).items():
+        if name not in known and value != usual[name]:
+            raise UsageError(f"--{name.replace('_', '-')} is not for bench {part}")
 
 
 def export(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -52,6 +52,8 @@ class Footprint:
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     engines: Mapping[str, str]
+    threads: int
+    """Of ONNX Runtime."""
     windows: int
     first_decision_s: float
     """From the start of the process; Python, the bundle's checks and the self-test included."""
@@ -76,6 +78,22 @@ class Footprint:
     def as_json(self) -> str:
         """All of it."""
         return json.dumps(asdict(self), indent=1) + "\n"
+
+    @property
+    def device(self) -> str:
+        """As the ledger names it."""
+        return f"{self.machine['cpu']} ({self.machine['architecture']}), {self.threads} thread"
+
+    def lines(self) -> Iterator[dict[str, object]]:
+        """One for every number, as the ledger keeps them."""
+        engines = " and ".join(dict.fromkeys(self.engines.values()))
+        shared = {"what": "bench edge", "data": self.bundle, "items": self.windows}
+        shared["provider"] = f"{' + '.join(self.engines)}: {engines}"
+        yield {**shared, "metric": "first_decision_s", "value": f"{self.first_decision_s:.4f}"}
+        yield {**shared, "metric": "peak_memory_mb", "value": f"{self.peak_memory_mb:.1f}"}
+        for step, taken in self.latency.items():
+            for metric, value in asdict(taken).items():
+                yield {**shared, "metric": f"{step}_{metric}", "value": f"{value:.4f}"}
 
 
 def measure(
@@ -120,6 +138,7 @@ def measure(
         machine=_machine(),
         versions=_versions(),
         engines=found["engines"],
+        threads=threads,
         windows=found["windows"],
         first_decision_s=first_s,
         peak_memory_mb=found["peak_memory_mb"],

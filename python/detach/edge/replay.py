@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detach.data import video
 from detach.data.labels import mean_weight, window_labels
@@ -241,13 +242,17 @@ class Feed:
                 self._stream.push(column, series.t_s[rows], series.values[rows, axis])
 
 
+def truth_of(source: Source, manifest: Manifest, start_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The recording's own class of each window [N], -1 where it has none the bundle knows."""
+    if source.labels is None or not manifest.classes:
+        return np.full(len(start_s), -1, dtype=np.int64)
+    weight = mean_weight(source.labels, manifest.classes, start_s, manifest.window.seconds)
+    return window_labels(weight)[0].astype(np.int64)
+
+
 def _judged(source: Source, manifest: Manifest, found: Sequence[Decision]) -> tuple[int, int]:
     """How many windows have a label, and how many of those are called by it."""
-    if source.labels is None or not manifest.classes:
-        return 0, 0
-    starts = np.array([decision.start_s for decision in found])
-    weight = mean_weight(source.labels, manifest.classes, starts, manifest.window.seconds)
-    truth, _ = window_labels(weight)
+    truth = truth_of(source, manifest, np.array([decision.start_s for decision in found]))
     names = [manifest.classes[t] if t >= 0 else None for t in truth.tolist()]
     right = sum(d.label == name for d, name in zip(found, names, strict=True) if name is not None)
     return sum(name is not None for name in names), right

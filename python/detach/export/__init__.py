@@ -44,11 +44,8 @@ def export(
         DataError: The run is not finished, of another schema or damaged; its data are not there.
         MachineError: A package is missing, or a graph does not compute what torch computes.
     """
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise MachineError(
-            f"export needs {', '.join(missing)}, which is not installed: "
-            "pip install 'detach[export]'"
-        )
+    if lacking := missing_packages():
+        raise MachineError(lacking)
     if not precisions or set(precisions) - set(PRECISIONS):
         raise UsageError(
             f"precisions must be one or both of fp32 and fp16, got {', '.join(precisions) or None}"
@@ -67,4 +64,14 @@ def export(
         data=data,
         licence=licence,
         say=say or (lambda _: None),
+    )
+
+
+def missing_packages() -> str:
+    """What a graph cannot be made without and is not installed, as an error; empty if all is."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if not missing:
+        return ""
+    return (
+        f"a graph needs {', '.join(missing)}, which is not installed: pip install 'detach[export]'"
     )

@@ -113,10 +113,10 @@ def run_torch(graph: Graph, feed: Feed) -> Arrays:
     return {o: value.float().numpy() for o, value in zip(graph.outputs, made, strict=True)}
 
 
-def open_session(model: ModelProto) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU, on one thread."""
+def open_session(model: ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

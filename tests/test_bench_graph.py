@@ -1,0 +1,56 @@
+"""`detach bench graph`: the sensor graph beside torch."""
+
+import pytest
+
+from detach import bench as benchmarks
+from detach.bench import graph
+from detach.bench.options import Options
+from detach.bench.table import Benchmark
+from detach.errors import MachineError, UsageError
+from detach.export import PACKAGES
+
+
+def silent(_: str) -> None:
+    """Progress that nobody reads."""
+
+
+@pytest.fixture(scope="module")
+def found() -> Benchmark:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "CHECKED", 16)
+        patch.setattr(graph, "RECIPES", ("small",))
+        return benchmarks.bench(Options(part="graph", seconds=0.0, repeats=20), silent)
+
+
+def test_the_graph_is_small_enough(found: Benchmark) -> None:
+    """Nodes and megabytes in float32 that an edge device is promised."""
+    (block,) = found.blocks
+    assert block.title == "recipe small, N = 1"
+    nodes, _, sizes = block.notes[0].partition(" nodes, ")
+    assert int(nodes) <= 90
+    assert float(sizes.split(" MB")[0]) <= 2
+
+
+def test_slow_calls_are_counted(found: Benchmark) -> None:
+    for block in found.blocks:
+        assert [row.name for row in block.rows] == [graph.FULL, graph.HALF, graph.EAGER]
+        for row in block.rows:
+            assert row.seconds is not None
+            assert row.late_s is not None
+            assert 0 < row.seconds <= row.late_s
+    assert "p95 ms" in str(found)
+    assert {"ms", "times_detach", "p95_ms"} == {str(line["metric"]) for line in found.lines()}
+
+
+def test_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr("detach.bench.options.pick_device", lambda _: torch.device("cuda"))
+    with pytest.raises(UsageError, match="runs on the CPU"):
+        graph.run(Options(part="graph", device="cuda"), silent)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detach.export.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match=f"a graph needs {', '.join(PACKAGES)}"):
+        benchmarks.bench(Options(part="graph"), silent)
