@@ -25,7 +25,8 @@ from detach.edge.replay import Feed, Options, decisions, run
 from detach.edge.source import open_source
 from detach.edge.stream import SensorStream
 from detach.errors import DataError, MachineError, UsageError
-from detach.model import embed, load_batch
+from detach.export.windows import read_material
+from detach.model import embed
 
 from .export_runs import SMALL, exported  # type: ignore[import-not-found]
 from .tiny import edit  # type: ignore[import-not-found]
@@ -105,19 +106,38 @@ def test_logits_are_those_of_torch_on_offline_windows(tiny_dataset: Path, bundle
         assert sum(decision.probabilities) == pytest.approx(1)
 
 
-def test_pictures_are_those_of_training(tiny_dataset: Path) -> None:
-    made = exported(tiny_dataset, "recommended")
-    windows = load_windows(read_dataset(tiny_dataset), made.run.config, stats=made.run.stats)
+@pytest.mark.parametrize("variant", ["recommended", "authors-code"])
+def test_pictures_are_those_of_training(tiny_dataset: Path, variant: str) -> None:
+    """authors-code keeps single frames and has optical flow; recommended has neither."""
+    made = exported(tiny_dataset, variant)
+    material = read_material(made.run, None, video=True, say=lambda _: None)
     source = open_source(tiny_dataset / "r2", made.bundle.manifest)
     film = FilmReader(source, made.bundle.manifest)
-    index = np.flatnonzero(windows.recording == 2)
-    _, frames, _ = load_batch(windows, index, flow=False, device=torch.device("cpu"))
-    for i, start_s in enumerate(windows.start_s[index].tolist()):
+    index = np.flatnonzero(material.windows.recording == 2)
+    for i, start_s in zip(index, material.windows.start_s[index].tolist(), strict=True):
         inputs = film.inputs(start_s)
         assert inputs is not None
-        whole = frames[i].float().mean(dim=0).numpy() / 255
-        np.testing.assert_allclose(inputs["pictures"][0], whole, atol=1e-6)
+        places, motion = (
+            material.inputs(graph, np.array([i])) for graph in ("video_spatial", "video_temporal")
+        )
+        expected = motion | {
+            ("frames_spatial" if k == "frames" else k): v for k, v in places.items()
+        }
+        assert set(inputs) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(inputs[name], value.numpy(), atol=1e-6, err_msg=name)
     assert film.inputs(500.0) is None
+
+
+def test_video_with_flow_is_seen_as_torch_sees_it(tiny_dataset: Path) -> None:
+    made = exported(tiny_dataset, "authors-code")
+    windows = load_windows(read_dataset(tiny_dataset), made.run.config, stats=made.run.stats)
+    mine = windows.select(windows.recording == 3)
+    source = open_source(tiny_dataset / "r3", made.bundle.manifest)
+    found = {d.start_s: d for _, d in decisions(made.bundle, source, WITH_VIDEO, lambda _: None)}
+    z = embed(made.run.model, mine, np.arange(len(mine)))
+    for i, start_s in enumerate(mine.start_s.tolist()):
+        assert found[start_s].agreement == pytest.approx(float(z.sensor[i] @ z.video[i]), abs=1e-4)
 
 
 def test_lines_are_json_and_say_what_the_summary_counts(tiny_dataset: Path, bundle: Bundle) -> None:

@@ -1,7 +1,8 @@
 """Pictures as they come, the video graphs' inputs out. The work of a frame is done once."""
 
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ SLACK_S = 1e-3
 @dataclass(frozen=True)
 class _Frame:
     t_s: float
+    picture: NDArray[np.uint8]
+    """[H, W, 3]"""
     whole: NDArray[np.float32]
     """[H, W, 3] in [0, 1]."""
     shrunk: NDArray[np.float32]
@@ -42,10 +45,6 @@ class FilmReader:
         if form is None or track is None or source.video_file is None:
             what = "the bundle has no video graphs" if form is None else "the source has no video"
             raise DataError(f"{source.name}: {what}; run it without --video")
-        if form.flow is not None:
-            raise DataError(
-                f"{source.name}: this bundle needs optical flow, which is not computed here"
-            )
         self._form, self._window, self._track = form, manifest.window, track
         config = _config(form, source)
         size = video.picture_size(track.width_px, track.height_px, config)
@@ -58,6 +57,8 @@ class FilmReader:
             source.video_file, track, config
         )
         self._frames: deque[_Frame] = deque()
+        self._flows: dict[tuple[float, float], NDArray[np.float32]] = {}
+        """Flow from one moment to another [h, w, 2], in shares of the height."""
 
     def inputs(self, start_s: float) -> dict[str, NDArray[np.float32]] | None:
         """Inputs [1, ...] of the video graphs for the window at ``start_s``, by name.
@@ -78,6 +79,8 @@ class FilmReader:
             return None
         frames = [frame for frame in shown if frame is not None]
         found = {"frames": np.stack([frame.shrunk for frame in frames])[None]}
+        if self._form.flow is not None:
+            found["flow"] = self._flow(frames)[None]
         whole = np.stack([frame.whole for frame in frames])
         if self._form.average == "pixels":
             return found | {"pictures": whole.mean(axis=0)[None]}
@@ -90,13 +93,28 @@ class FilmReader:
                 return
             whole = picture.astype(np.float32)
             shrunk = _average(whole, self._form.motion_px) / np.float32(255)
-            self._frames.append(
-                _Frame(stamp_s + self._track.start_s, whole / np.float32(255), shrunk)
-            )
+            shown_s = stamp_s + self._track.start_s
+            self._frames.append(_Frame(shown_s, picture, whole / np.float32(255), shrunk))
 
     def _forget_before(self, t_s: float) -> None:
         while len(self._frames) > 1 and self._frames[1].t_s <= t_s:
             self._frames.popleft()
+
+    def _flow(self, frames: Sequence[_Frame]) -> NDArray[np.float32]:
+        """Optical flow between frames in turn [F-1, h, w, 2]; each pair is looked at once."""
+        pairs = list(itertools.pairwise(frames))
+        known = {(a.t_s, b.t_s): (a, b) for a, b in pairs}
+        self._flows = {
+            key: self._flows[key] if key in self._flows else self._flow_between(*of)
+            for key, of in known.items()
+        }
+        return np.stack([self._flows[a.t_s, b.t_s] for a, b in pairs])
+
+    def _flow_between(self, earlier: _Frame, later: _Frame) -> NDArray[np.float32]:
+        pictures = np.stack([earlier.picture, later.picture])
+        (steps,) = video.dense_flow(pictures, np.array([[0, 1]], dtype=np.int32))
+        pixels = steps.astype(np.float32) * np.float32(video.FLOW_STEP_PX)
+        return _average(pixels / np.float32(len(earlier.picture)), self._form.motion_px)
 
     def _on_screen(self, t_s: float) -> _Frame | None:
         latest = None
@@ -119,9 +137,9 @@ def _config(form: Video, source: Source) -> VideoConfig:
 
 
 def _average(picture: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
-    """Means of squares of pixels, as `encoders.shrink`; [H, W, 3] to [h, w, 3]."""
+    """Means of squares of pixels, as `encoders.shrink`; [H, W, n] to [h, w, n]."""
     factor = max(1, picture.shape[0] // size_px[0])
     height, width = size_px
     cut = picture[: height * factor, : width * factor]
-    squares = cut.reshape(height, factor, width, factor, 3)
+    squares = cut.reshape(height, factor, width, factor, -1)
     return np.asarray(squares.mean(axis=(1, 3), dtype=np.float32))

@@ -206,13 +206,13 @@ def _look(engines: Mapping[str, Engine], film: FilmReader, start_s: float) -> Te
     inputs = film.inputs(start_s)
     if inputs is None:
         return None
-    spatial = {("frames" if k == "frames_spatial" else k): x for k, x in inputs.items()}
     found: Tensors = {}
     if "video_spatial" in engines:
-        name = "frames" if "frames_spatial" in inputs else "pictures"
-        found |= engines["video_spatial"].run({name: spatial[name]})
+        own = {"pictures": "pictures", "frames_spatial": "frames"}
+        found |= engines["video_spatial"].run({own[k]: x for k, x in inputs.items() if k in own})
     if "video_temporal" in engines:
-        found |= engines["video_temporal"].run({"frames": inputs["frames"]})
+        own = {"frames": "frames", "flow": "flow"}
+        found |= engines["video_temporal"].run({own[k]: x for k, x in inputs.items() if k in own})
     return found
 
 
