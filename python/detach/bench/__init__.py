@@ -4,6 +4,7 @@ All variants of a table are timed in turns in one process, on the same inputs, a
 results were compared with the equations in float64.
 """
 
+import importlib
 from collections.abc import Callable
 
 from detach.bench import loss, percentile, step
@@ -14,11 +15,9 @@ from detach.export import missing_packages
 
 __all__ = ["Benchmark", "Options", "bench"]
 
-PARTS: dict[str, Callable[[Options, Callable[[str], None]], Benchmark]] = {
-    "loss": loss.run,
-    "percentile": percentile.run,
-    "step": step.run,
-}
+PARTS = {"loss": loss.run, "percentile": percentile.run, "step": step.run}
+EXPORTED = {"graph": "detach.bench.graph", "clip": "detach.bench.clip"}
+"""Parts that need the packages of an export, which are an extra."""
 
 
 def bench(options: Options, say: Callable[[str], None]) -> Benchmark:
@@ -29,14 +28,9 @@ def bench(options: Options, say: Callable[[str], None]) -> Benchmark:
         MachineError: No such device, or a package that the part needs is not installed.
     """
     check_options(options)
-    if options.part == "graph":
-        return _graph(options, say)
-    return PARTS[options.part](options, say)
-
-
-def _graph(options: Options, say: Callable[[str], None]) -> Benchmark:
+    if options.part not in EXPORTED:
+        return PARTS[options.part](options, say)
     if lacking := missing_packages():
         raise MachineError(lacking)
-    from detach.bench import graph  # noqa: PLC0415 -- onnx is an extra
-
-    return graph.run(options, say)
+    found: Benchmark = importlib.import_module(EXPORTED[options.part]).run(options, say)
+    return found

@@ -12,7 +12,7 @@ from detach import kernels
 from detach.errors import UsageError
 from detach.train import MOST_THREADS, pick_device
 
-Part = Literal["loss", "percentile", "step", "graph"]
+Part = Literal["loss", "percentile", "step", "graph", "clip"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 MOST_WINDOWS = 1 << 17
@@ -24,7 +24,7 @@ class Options:
 
     part: Part
     sizes: tuple[int, ...] = ()
-    """Batch sizes N; none takes the part's own."""
+    """Batch sizes N, or picture sides; none takes the part's own."""
     full: bool = False
     threads: int = 1
     seconds: float | None = None

@@ -140,13 +140,13 @@ class ReportArgs:
 class BenchArgs:
     """Times the operators against what one could call instead, in turns, in one process."""
 
-    part: Positional[Literal["loss", "percentile", "step", "graph", "edge"]]
+    part: Positional[Literal["loss", "percentile", "step", "graph", "clip", "edge"]]
     """The contrastive loss, the activation percentile, a whole training step, the sensor graph
-    beside torch, or a bundle."""
+    beside torch, a clip on its way through the video graphs, or a bundle."""
     bundle: Positional[Path | None] = None
     """NAME.detach; for edge only, which takes --threads, --append and what names edge below."""
     sizes: tuple[int, ...] = ()
-    """Batch sizes N; none takes those that suit the part."""
+    """Batch sizes N, for clip picture sides in pixels; none takes those that suit the part."""
     full: bool = False
     """Larger sizes too, 3 s each, and memory up to N = 16384. Many minutes."""
     threads: int = 1

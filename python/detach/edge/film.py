@@ -92,7 +92,7 @@ class FilmReader:
             if stamp_s is None or picture is None:
                 return
             whole = picture.astype(np.float32)
-            shrunk = _average(whole, self._form.motion_px) / np.float32(255)
+            shrunk = average(whole, self._form.motion_px) / np.float32(255)
             shown_s = stamp_s + self._track.start_s
             self._frames.append(_Frame(shown_s, picture, whole / np.float32(255), shrunk))
 
@@ -114,7 +114,7 @@ class FilmReader:
         pictures = np.stack([earlier.picture, later.picture])
         (steps,) = video.dense_flow(pictures, np.array([[0, 1]], dtype=np.int32))
         pixels = steps.astype(np.float32) * np.float32(video.FLOW_STEP_PX)
-        return _average(pixels / np.float32(len(earlier.picture)), self._form.motion_px)
+        return average(pixels / np.float32(len(earlier.picture)), self._form.motion_px)
 
     def _on_screen(self, t_s: float) -> _Frame | None:
         latest = None
@@ -136,7 +136,7 @@ def _config(form: Video, source: Source) -> VideoConfig:
     return VideoConfig(size_px=max(16, area), fit=form.fit)
 
 
-def _average(picture: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+def average(picture: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
     """Means of squares of pixels, as `encoders.shrink`; [H, W, n] to [h, w, n]."""
     factor = max(1, picture.shape[0] // size_px[0])
     height, width = size_px
