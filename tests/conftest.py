@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,6 +21,10 @@ from detach.data.recording import (
     write_recording,
     write_sensor,
 )
+from detach.edge.bundle import Bundle, open_bundle
+
+if TYPE_CHECKING:
+    from .fake_gpu import FakeGpu, Machine  # type: ignore[import-not-found]
 
 DURATION_S, FPS, WIDTH_PX, HEIGHT_PX, HZ = 40.0, 10, 64, 48, 30.0
 BLOCK_S = 4.0
@@ -61,6 +65,40 @@ def data(tiny_dataset: Path, tmp_path: Path) -> Path:
     """A copy to spoil."""
     shutil.copytree(tiny_dataset, tmp_path / "data")
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def gpu_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for a GPU and its driver, compiled."""
+    from .fake_gpu import compile_driver
+
+    return Path(compile_driver(tmp_path_factory.mktemp("driver")))
+
+
+@pytest.fixture
+def gpu(gpu_driver: Path, monkeypatch: pytest.MonkeyPatch) -> "FakeGpu":
+    """That GPU, with nothing on it."""
+    from .fake_gpu import FakeGpu
+
+    return FakeGpu(gpu_driver, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def video_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny bundle with video graphs in two precisions."""
+    from .edge_bundles import write_tiny  # type: ignore[import-not-found]
+
+    path = tmp_path_factory.mktemp("bundle") / "tiny.detach"
+    return open_bundle(write_tiny(path, video=True, precisions=("fp32", "fp16")))
+
+
+@pytest.fixture
+def machine(gpu: "FakeGpu", video_bundle: Bundle, tmp_path: Path) -> "Machine":
+    """A computer with that GPU and an empty cache of engines."""
+    from .fake_gpu import Machine
+
+    assert gpu.held() == (0, 0)
+    return Machine(video_bundle, tmp_path / "cache")
 
 
 def make_recording(

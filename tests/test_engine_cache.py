@@ -11,36 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from detach.edge.bundle import Bundle, open_bundle
 from detach.edge.engine_cache import META_FILE, PLAN_FILE
 from detach.edge.tensorrt_engine import TensorRtEngine
 from detach.edge.tensorrt_prepare import Preparation, open_tested
 from detach.errors import DataError, MachineError
 
-from .edge_bundles import write_tiny  # type: ignore[import-not-found]
-from .fake_gpu import GRAPH, FakeGpu, Machine, compile_driver  # type: ignore[import-not-found]
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(compile_driver(tmp_path_factory.mktemp("driver")))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    path = tmp_path_factory.mktemp("bundle") / "tiny.detach"
-    return open_bundle(write_tiny(path, video=True, precisions=("fp32", "fp16")))
-
-
-@pytest.fixture
-def gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    return FakeGpu(driver, monkeypatch)
-
-
-@pytest.fixture
-def machine(gpu: FakeGpu, bundle: Bundle, tmp_path: Path) -> Machine:
-    assert gpu.held() == (0, 0)
-    return Machine(bundle, tmp_path / "cache")
+from .fake_gpu import GRAPH, FakeGpu, Machine  # type: ignore[import-not-found]
 
 
 def of_another_key(entry: Path, machine: Machine, gpu: FakeGpu) -> None:

@@ -30,29 +30,7 @@ from detach.edge.tensorrt_prepare import (
 from detach.errors import DataError, MachineError
 
 from .edge_bundles import write_tiny  # type: ignore[import-not-found]
-from .fake_gpu import FAKES, GRAPH, FakeGpu, Machine, compile_driver, plan_facts  # type: ignore[import-not-found]
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(compile_driver(tmp_path_factory.mktemp("driver")))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    path = tmp_path_factory.mktemp("bundle") / "tiny.detach"
-    return open_bundle(write_tiny(path, video=True, precisions=("fp32", "fp16")))
-
-
-@pytest.fixture
-def gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    return FakeGpu(driver, monkeypatch)
-
-
-@pytest.fixture
-def machine(gpu: FakeGpu, bundle: Bundle, tmp_path: Path) -> Machine:
-    assert gpu.held() == (0, 0)
-    return Machine(bundle, tmp_path / "cache")
+from .fake_gpu import FAKES, GRAPH, FakeGpu, Machine, plan_facts  # type: ignore[import-not-found]
 
 
 def test_an_engine_is_built_once_and_kept(machine: Machine, gpu: FakeGpu) -> None:
@@ -79,9 +57,9 @@ def test_an_engine_is_built_once_and_kept(machine: Machine, gpu: FakeGpu) -> Non
     assert gpu.held() == (0, 0)
 
 
-def test_any_number_of_windows_is_run_in_pieces(machine: Machine, bundle: Bundle) -> None:
+def test_any_number_of_windows_is_run_in_pieces(machine: Machine, video_bundle: Bundle) -> None:
     engine, _ = machine.open()
-    reference = OnnxRuntimeEngine(bundle, GRAPH, "fp32", 1)
+    reference = OnnxRuntimeEngine(video_bundle, GRAPH, "fp32", 1)
     rng = np.random.default_rng(0)
     for count in (1, 2, 5, 16, 17, 37):
         frames = {"frames": rng.random((count, 3, 8, 8, 3), dtype=np.float32)}
@@ -125,12 +103,12 @@ def test_another_version_or_device_builds_its_own(
 
 
 def test_another_graph_precision_or_setting_builds_its_own(
-    machine: Machine, bundle: Bundle
+    machine: Machine, video_bundle: Bundle
 ) -> None:
-    test = self_test(bundle, GRAPH, bundle.golden())
+    test = self_test(video_bundle, GRAPH, video_bundle.golden())
     for settings in (BuildSettings(), BuildSettings(level=1), BuildSettings(max_batch=4)):
         how = Preparation(settings=settings, cache=machine.cache)
-        open_tested(bundle, GRAPH, "fp32", how, test, machine.said.append).close()
+        open_tested(video_bundle, GRAPH, "fp32", how, test, machine.said.append).close()
     machine.opened()
     assert len(machine.entries()) == 4
     facts = {json.dumps(plan_facts(entry / PLAN_FILE)["profile"]) for entry in machine.entries()}
@@ -249,9 +227,9 @@ def test_all_engines_can_be_built_ahead(machine: Machine, tmp_path: Path) -> Non
     assert "has no video graphs; the sensor graph is fastest on a CPU" in machine.said[-1]
 
 
-def test_the_command_for_those_without_python(bundle: Bundle) -> None:
-    assert trtexec_command(bundle, GRAPH, "fp16") == (
-        f"unzip -o {bundle.path} video_temporal.fp16.onnx && trtexec "
+def test_the_command_for_those_without_python(video_bundle: Bundle) -> None:
+    assert trtexec_command(video_bundle, GRAPH, "fp16") == (
+        f"unzip -o {video_bundle.path} video_temporal.fp16.onnx && trtexec "
         "--onnx=video_temporal.fp16.onnx --saveEngine=video_temporal.fp16.plan --stronglyTyped "
         "--minShapes=frames:1x3x8x8x3 --optShapes=frames:1x3x8x8x3 --maxShapes=frames:16x3x8x8x3 "
         "--memPoolSize=workspace:256 --builderOptimizationLevel=3 --noTF32 "
