@@ -153,6 +153,37 @@ def test_several_tracks_at_once_are_what_each_is_alone(tiny_dataset: Path, tmp_p
         assert head.metadata()["track"] == "door"
 
 
+def test_what_was_evaluated_is_taken_over_where_it_suffices(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        untrained_run(tmp_path / f"seed{seed}", tiny_dataset, seed=seed)
+    evaluate([tmp_path / "seed0"], tracks=["door"])
+    said: list[str] = []
+
+    def again(*, one_out: bool = False) -> str:
+        said.clear()
+        table = evaluate(
+            [tmp_path],
+            leave_one_run_out=one_out,
+            tracks=["door"],
+            reuse=True,
+            progress=said.append,
+        )
+        return str(table)
+
+    both = again()
+    assert sum("taken over" in line for line in said) == 1
+    assert again() == both == str(evaluate([tmp_path], tracks=["door"]))
+    assert sum("taken over" in line for line in said) == 2
+    again(one_out=True)
+    assert not any("taken over" in line for line in said), "a protocol was missing"
+    weights = tmp_path / "seed0" / "model.safetensors"
+    shutil.copy(tmp_path / "seed1" / "model.safetensors", weights)
+    again()
+    assert sum("taken over" in line for line in said) == 1, "other weights, other results"
+
+
 def test_runs_with_and_without_flow_stand_in_one_table(tiny_dataset: Path, tmp_path: Path) -> None:
     moving = replace(SMALL.encoders, flow=True)
     for name, encoders in (("without", SMALL.encoders), ("with", moving)):

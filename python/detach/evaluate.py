@@ -71,6 +71,7 @@ def evaluate(
     *,
     leave_one_run_out: bool = False,
     tracks: Sequence[str] = (),
+    reuse: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Table:
     """Probes every run and compares them with each other and with the references.
@@ -81,12 +82,21 @@ def evaluate(
         leave_one_run_out: Also tests every labelled run with a probe trained on the others.
         tracks: Label tracks; none takes that of the run, or the data set's first. The head that is
             kept is that of the first.
+        reuse: Takes over results that are there, of the same weights, where they answer all that is
+            asked; so an evaluation of many runs goes on where it was interrupted.
         progress: Told in words what is being done.
     """
     say = progress or (lambda _: None)
     cuts: dict[str, Cut] = {}
     found = []
     for folder in find_runs(runs):
+        kept = (
+            _kept(folder, tracks, leave_one_run_out=leave_one_run_out, say=say) if reuse else None
+        )
+        if kept is not None:
+            say(f"{folder}: evaluated before, its results are taken over")
+            found.append(kept)
+            continue
         say(f"evaluating {folder}")
         run = load_run(folder)
         cut = _cut(run, data or run.data, cuts, say)
@@ -97,8 +107,29 @@ def evaluate(
         results = evaluate_run(run, cut, chosen, protocols)
         results = results.merged(_older(folder, say))
         write_results(folder, results)
-        found.append(results)
+        found.append(read_results(folder))  # as rounded as those that are taken over
     return make_table(found)
+
+
+def _kept(
+    folder: Path, tracks: Sequence[str], *, leave_one_run_out: bool, say: Callable[[str], None]
+) -> Results | None:
+    """The results of an earlier evaluation, if they are of these weights and hold all tasks."""
+    older = _older(folder, say)
+    if older is None or older.model != _digest(folder):
+        return None
+    protocols = {"split"}
+    if leave_one_run_out and older.method != "supervised":
+        protocols.add("leave-one-run-out")
+    known = {(task.track, task.protocol) for task in older.tasks}
+    wanted = set(tracks) or {task.track for task in older.tasks}
+    asked = {(track, protocol) for track in wanted for protocol in protocols}
+    return older if known and asked <= known else None
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of a run's weights."""
+    return hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
 
 
 def _older(folder: Path, say: Callable[[str], None]) -> Results | None:
@@ -151,7 +182,7 @@ def evaluate_run(
     """Everything about one run; writes its head."""
     model = _on_device(run)
     untrained = _untrained(run)
-    model_hash = hashlib.sha256((run.folder / MODEL_FILE).read_bytes()).hexdigest()
+    model_hash = _digest(run.folder)
     asked = [(track, protocol) for track in tracks for protocol in protocols]
     items = {
         (track, protocol): make_items(
