@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from detach.config import RunConfig, SplitConfig, override
+from detach.data.labels import NOTHING
 from detach.data.recording import read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import load_windows
@@ -182,6 +184,19 @@ def test_what_was_evaluated_is_taken_over_where_it_suffices(
     shutil.copy(tmp_path / "seed1" / "model.safetensors", weights)
     again()
     assert sum("taken over" in line for line in said) == 1, "other weights, other results"
+
+
+def test_doing_nothing_can_be_a_class_of_the_head(runs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "detach" / "seed0", tmp_path / "seed0")
+    plain = evaluate([run], tracks=["door"])
+    table = evaluate([run], tracks=["door"], background=True, reuse=True)
+    assert table.groups[-1].items > plain.groups[-1].items
+    assert "no annotation touches are a class: nothing" in " ".join(table.groups[-1].notes)
+    with safe_open(run / "head.safetensors", "np") as head:
+        assert json.loads(head.metadata()["classes"])[-1] == NOTHING
+    said: list[str] = []
+    evaluate([run], tracks=["door"], background=True, reuse=True, progress=said.append)
+    assert any("taken over" in line for line in said)
 
 
 def test_runs_with_and_without_flow_stand_in_one_table(tiny_dataset: Path, tmp_path: Path) -> None:

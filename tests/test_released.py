@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detach import recipes
+from detach.data.labels import NOTHING
 from detach.edge.bundle import Bundle, open_bundle
-from detach.edge.replay import Options, run
+from detach.edge.decide import UNKNOWN
+from detach.edge.replay import Options, decisions, run, truth_of
+from detach.edge.source import open_source
 
 MODELS = recipes.models_folder()
 
@@ -46,6 +50,20 @@ def test_it_recognises_the_sample(bundle: Bundle, recording: str) -> None:
     assert summary.right > 0.5 * summary.labelled  # by chance 1 in 14
 
 
+def test_doing_nothing_is_rarely_an_action(bundle: Bundle) -> None:
+    """Over all sample recordings: what a head without that class would get wrong every time."""
+    found = []
+    for folder in sorted((MODELS / "sample").glob("run*")):
+        source = open_source(folder, bundle.manifest)
+        options = Options(backend="onnxruntime")
+        decided = [d for _, d in decisions(bundle, source, options, lambda _: None)]
+        truth = truth_of(source, bundle.manifest, np.array([d.start_s for d in decided]))
+        idle = truth == bundle.manifest.classes.index(NOTHING)
+        found += [d.label for d, quiet in zip(decided, idle, strict=True) if quiet]
+    assert len(found) > 50
+    assert sum(label not in {NOTHING, UNKNOWN} for label in found) < 0.8 * len(found)
+
+
 def test_float16_decides_alike(bundle: Bundle) -> None:
     found = []
     for precision in ("fp32", "fp16"):
@@ -57,7 +75,7 @@ def test_float16_decides_alike(bundle: Bundle) -> None:
             write=lambda _: None,
             say=lambda _: None,
         )
-        found.append([max(range(14), key=d.probabilities.__getitem__) for _, d in windows])
+        found.append([max(range(15), key=d.probabilities.__getitem__) for _, d in windows])
     assert found[0] == found[1]
 
 
@@ -66,6 +84,7 @@ def test_its_card_names_what_it_was_trained_on(bundle: Bundle) -> None:
     assert bundle.manifest.dataset == "simulated opportunity (default, seed 21)"
     assert "--seed 21" in card
     assert bundle.manifest.licence in card
-    assert f"{len(bundle.manifest.classes)} actions" in card
+    assert f"{len(bundle.manifest.classes) - 1} actions" in card
+    assert bundle.manifest.classes[-1] == NOTHING
     assert f"{bundle.manifest.places} places" in card
     assert f"{len(bundle.manifest.channels)} channels" in card

@@ -82,6 +82,24 @@ def test_labels_need_half_a_window(windows: Windows) -> None:
     ) == int(nobody.sum())
 
 
+def test_what_no_annotation_touches_can_be_a_class(
+    windows: Windows, tiny_dataset: Path, data: Path
+) -> None:
+    config = configured(windows={"background": True})
+    found = load(tiny_dataset, config)
+    assert found.classes["door"] == (*windows.classes["door"], labelling.NOTHING)
+    assert found.classes["activity"] == (*windows.classes["activity"], labelling.NOTHING)
+    nobody = found.labels["door"] == 3
+    assert nobody.sum() == windows.counts["door: unlabelled windows"]
+    assert_array_equal(found.labels["door"][~nobody], windows.labels["door"][~nobody])
+    assert not (found.labels["activity"] == 4).any(), "the track leaves no gap"
+    assert "door: unlabelled windows" not in found.counts
+    # A run that was trained without the class can still be judged with it.
+    assert load(tiny_dataset, config, stats=windows.stats).classes == found.classes
+    write_labels(data / "r0", LabelTrack(name="door"), [])
+    assert (load(data, config).labels["door"][:39] == -1).all(), "a recording without annotation"
+
+
 def test_frames_are_those_of_the_window(windows: Windows) -> None:
     index = np.array([100, 3, 3])
     frames = windows.frames(index)

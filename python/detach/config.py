@@ -24,6 +24,9 @@ class WindowConfig:
     hop_s: float = 1.0
     skip_empty: bool = True
     """Leave windows in which nobody is in view out of pretraining (they are counted)."""
+    background: bool = False
+    """Windows that no annotation touches, in recordings that have some, become the class "nothing".
+    For heads that are deployed: without it every window is taken for one of the actions."""
 
     def __post_init__(self) -> None:
         _check("seconds", self.seconds, 0.1 <= self.seconds <= 600, "in [0.1, 600]")

@@ -6,13 +6,15 @@ Writes results.json and head.safetensors into every run folder and returns one t
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detach.config import RunConfig, flatten, preset
+from detach.config import RunConfig, flatten, override, preset
+from detach.data.labels import NOTHING
 from detach.data.recording import Dataset, read_dataset
 from detach.data.splits import draw_parts, split_windows
 from detach.data.windows import Windows, load_windows
@@ -28,6 +30,7 @@ from detach.model import (
     batches,
     build,
     embed,
+    load_config,
     load_run,
     predict,
 )
@@ -71,6 +74,7 @@ def evaluate(
     *,
     leave_one_run_out: bool = False,
     tracks: Sequence[str] = (),
+    background: bool = False,
     reuse: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Table:
@@ -82,6 +86,8 @@ def evaluate(
         leave_one_run_out: Also tests every labelled run with a probe trained on the others.
         tracks: Label tracks; none takes that of the run, or the data set's first. The head that is
             kept is that of the first.
+        background: Makes windows that no annotation touches a class of their own, as
+            ``windows.background``.
         reuse: Takes over results that are there, of the same weights, where they answer all that is
             asked; so an evaluation of many runs goes on where it was interrupted.
         progress: Told in words what is being done.
@@ -90,19 +96,20 @@ def evaluate(
     cuts: dict[str, Cut] = {}
     found = []
     for folder in find_runs(runs):
-        kept = (
-            _kept(folder, tracks, leave_one_run_out=leave_one_run_out, say=say) if reuse else None
-        )
-        if kept is not None:
+        protocols: tuple[Protocol, ...] = ("split",)
+        if leave_one_run_out:
+            protocols = ("split", "leave-one-run-out")
+        if reuse and (kept := _kept(folder, tracks, protocols, background, say)):
             say(f"{folder}: evaluated before, its results are taken over")
             found.append(kept)
             continue
         say(f"evaluating {folder}")
         run = load_run(folder)
+        if background:
+            run = replace(run, config=override(run.config, {"windows": {"background": True}}))
         cut = _cut(run, data or run.data, cuts, say)
-        protocols: list[Protocol] = ["split"]
-        if leave_one_run_out and not isinstance(run.model, Supervised):
-            protocols.append("leave-one-run-out")
+        if isinstance(run.model, Supervised):
+            protocols = ("split",)  # it learned from the labels of all but the test part
         chosen = [choose_track(run.config, cut.dataset, track) for track in tracks or (None,)]
         results = evaluate_run(run, cut, chosen, protocols)
         results = results.merged(_older(folder, say))
@@ -112,19 +119,23 @@ def evaluate(
 
 
 def _kept(
-    folder: Path, tracks: Sequence[str], *, leave_one_run_out: bool, say: Callable[[str], None]
+    folder: Path,
+    tracks: Sequence[str],
+    protocols: Sequence[Protocol],
+    background: bool,
+    say: Callable[[str], None],
 ) -> Results | None:
     """The results of an earlier evaluation, if they are of these weights and hold all tasks."""
     older = _older(folder, say)
     if older is None or older.model != _digest(folder):
         return None
-    protocols = {"split"}
-    if leave_one_run_out and older.method != "supervised":
-        protocols.add("leave-one-run-out")
+    background = background or load_config(folder)[0].windows.background
+    if background != bool(older.options.get("windows.background", False)):
+        return None
     known = {(task.track, task.protocol) for task in older.tasks}
     wanted = set(tracks) or {task.track for task in older.tasks}
-    asked = {(track, protocol) for track in wanted for protocol in protocols}
-    return older if known and asked <= known else None
+    asked = product(wanted, protocols[:1] if older.method == "supervised" else protocols)
+    return older if known and known.issuperset(asked) else None
 
 
 def _digest(folder: Path) -> str:
@@ -303,6 +314,8 @@ def _task(
         notes.append(f"The encoders saw these runs without labels: {', '.join(runs)}.")
     elif len(items.folds[0].val) == 0:
         notes.append("No validation part: the probe's penalty is C = 1.")
+    if NOTHING in items.classes:
+        notes.append(f"Windows that no annotation touches are a class: {NOTHING}.")
     return Task(
         track,
         items.classes,

@@ -124,6 +124,8 @@ class EvaluateArgs:
     track: tuple[str, ...] = ()
     """Label tracks to recognise, one or several; none takes the run's."""
     leave_one_run_out: bool = False
+    background: bool = False
+    """Windows that no annotation touches are a class, "nothing": for heads that are deployed."""
     reuse: bool = False
     """Take over results that are there, of the same weights, if they answer all that is asked."""
     append: Path | None = None

@@ -151,6 +151,7 @@ def evaluate(argv: list[str]) -> int:
         args.data,
         tracks=args.track,
         leave_one_run_out=args.leave_one_run_out,
+        background=args.background,
         reuse=args.reuse,
         progress=_say,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.config import RunConfig
+from detach.config import RunConfig, WindowConfig
 from detach.data import labels as labelling
 from detach.data import sensors
 from detach.data.frames import SAY_EVERY_S, Frames
@@ -80,7 +80,7 @@ def _cut(
         counts=counts,
         weighted=set(),
     )
-    _annotate(cut, dataset, recording, seconds)
+    _annotate(cut, dataset, recording, config.windows)
     if frames is not None:
         cut.frame_index = _pick_frames(cut, frames, config, recording)
     return cut
@@ -104,11 +104,13 @@ def _starts(recording: Recording, config: RunConfig, counts: Counter[str]) -> ND
     return starts
 
 
-def _annotate(cut: Cut, dataset: Dataset, recording: Recording, seconds: float) -> None:
+def _annotate(cut: Cut, dataset: Dataset, recording: Recording, config: WindowConfig) -> None:
     for track, classes in dataset.classes.items():
         intervals = recording.read_labels(track)
-        weight = labelling.mean_weight(intervals, classes, cut.start_s, seconds)
-        cut.labels[track], why = labelling.window_labels(weight)
+        weight = labelling.mean_weight(intervals, classes, cut.start_s, config.seconds)
+        nothing = labelling.with_nothing(classes).index(labelling.NOTHING)
+        empty = nothing if config.background and intervals.name else -1
+        cut.labels[track], why = labelling.window_labels(weight, empty=empty)
         cut.counts.update({f"{track}: {reason} windows": n for reason, n in why.items()})
         unknown = sum(name not in classes for name in intervals.name)
         cut.counts[f"{track}: label rows of unlisted classes"] = unknown
@@ -116,7 +118,7 @@ def _annotate(cut: Cut, dataset: Dataset, recording: Recording, seconds: float) 
             cut.weighted.add(track)
     if PRESENCE_TRACK in {track.name for track in recording.labels}:
         intervals = recording.read_labels(PRESENCE_TRACK)
-        cut.in_view = labelling.presence(intervals, cut.start_s, seconds)
+        cut.in_view = labelling.presence(intervals, cut.start_s, config.seconds)
 
 
 def _pick_frames(

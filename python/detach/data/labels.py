@@ -10,6 +10,8 @@ from detach.data.recording import Intervals
 MIN_TRAIN_WINDOWS = 20
 """Classes of a weighted track with fewer training windows are merged into `OTHER`."""
 OTHER = "other"
+NOTHING = "nothing"
+"""Class of windows that no annotation touches, where that is a class."""
 HALF = 0.5 - 1e-6
 
 Labels = NDArray[np.int32]
@@ -37,14 +39,23 @@ def mean_weight(
     return result / seconds
 
 
-def window_labels(weight: NDArray[np.float64]) -> tuple[Labels, dict[str, int]]:
-    """The class of largest mean weight [N, L] if it is at least half, else -1; and why not."""
+def with_nothing(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The same with `NOTHING`, at the end where it is new."""
+    return classes if NOTHING in classes else (*classes, NOTHING)
+
+
+def window_labels(weight: NDArray[np.float64], *, empty: int = -1) -> tuple[Labels, dict[str, int]]:
+    """The class of largest mean weight [N, L] if it is at least half, else -1; and why not.
+
+    Windows without any weight are of class ``empty``, where that is one.
+    """
     if not weight.shape[1]:
         return np.full(len(weight), -1, dtype=np.int32), {"unlabelled": len(weight)}
     best = weight.max(axis=1)
     label = np.where(best >= HALF, weight.argmax(axis=1), -1).astype(np.int32)
-    mixed = (best > 0) & (best < HALF)
-    return label, {"unlabelled": int((best <= 0).sum()), "mixed": int(mixed.sum())}
+    bare, mixed = best <= 0, (best > 0) & (best < HALF)
+    label[bare] = empty
+    return label, {"unlabelled": int(bare.sum()) if empty < 0 else 0, "mixed": int(mixed.sum())}
 
 
 def presence(

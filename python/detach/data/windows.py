@@ -238,7 +238,10 @@ def _join(
         start_s=np.concatenate([cut.start_s for cut in cuts]),
         in_view=in_view,
         labels={t: np.concatenate([cut.labels[t] for cut in cuts]) for t in dataset.classes},
-        classes=dict(dataset.classes),
+        classes={
+            track: labelling.with_nothing(names) if config.windows.background else names
+            for track, names in dataset.classes.items()
+        },
         channels=(),
         stats=ChannelStats(names=(), mean=(), std=()),
         counts=dict(+counts),
@@ -276,6 +279,8 @@ def _finish(windows: Windows, config: RunConfig, stats: ChannelStats) -> Windows
     labels, classes = {}, {}
     for track, names in windows.classes.items():
         classes[track] = stats.classes.get(track, names)
+        if config.windows.background:
+            classes[track] = labelling.with_nothing(classes[track])
         labels[track] = labelling.relabel(windows.labels[track], names, classes[track])
         for name in set(names) - set(classes[track]):
             merged = windows.labels[track] == names.index(name)

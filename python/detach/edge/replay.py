@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.data import video
-from detach.data.labels import mean_weight, window_labels
+from detach.data.labels import NOTHING, mean_weight, window_labels
 from detach.data.store import write_whole
 from detach.edge.annotate import FPS, annotated
 from detach.edge.bundle import Bundle, open_bundle
@@ -247,7 +247,9 @@ def truth_of(source: Source, manifest: Manifest, start_s: NDArray[np.float64]) -
     if source.labels is None or not manifest.classes:
         return np.full(len(start_s), -1, dtype=np.int64)
     weight = mean_weight(source.labels, manifest.classes, start_s, manifest.window.seconds)
-    return window_labels(weight)[0].astype(np.int64)
+    nothing = NOTHING in manifest.classes and source.labels.name
+    empty = manifest.classes.index(NOTHING) if nothing else -1
+    return window_labels(weight, empty=empty)[0].astype(np.int64)
 
 
 def _judged(source: Source, manifest: Manifest, found: Sequence[Decision]) -> tuple[int, int]:
