@@ -215,8 +215,12 @@ class LiveArgs:
 
     bundle: Positional[Path]
     """NAME.detach."""
-    config: Path
+    config: Path | None = None
     """live.yaml: sensors, broker, camera, and where decisions go."""
+    replay: Path | None = None
+    """Play this recording instead, in its own time, to see the live page without a home."""
+    port: int | None = None
+    """Of that page; in live.yaml it is page.port."""
     quiet: bool = False
     """No JSON lines; the broker is told all the same."""
     metrics: Path | None = None

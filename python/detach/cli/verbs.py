@@ -295,7 +295,13 @@ def live(argv: list[str]) -> int:
     args = _parse(LiveArgs, argv, "live")
     from detach.edge.live.start import LiveOptions, run_live
 
-    options = LiveOptions(threads=args.threads, lines_out=not args.quiet, metrics=args.metrics)
+    options = LiveOptions(
+        threads=args.threads,
+        lines_out=not args.quiet,
+        metrics=args.metrics,
+        replay=args.replay,
+        port=args.port,
+    )
     run_live(args.bundle, args.config, options=options, write=_say, say=_say_aside)
     return EXIT_OK
 

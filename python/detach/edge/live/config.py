@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from detach.data.recording import SENSOR_KINDS
 from detach.edge.live.yaml_fields import limited, read_yaml
@@ -15,7 +15,10 @@ from detach.errors import DataError, MachineError
 
 LARGEST_PAYLOAD = 4096
 """Bytes of a message, in and out."""
+SHORTEST_TOKEN = 16
 WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Holder = TypeVar("Holder", "Tls", "Broker", "Page")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +63,7 @@ class Broker:
         Raises:
             MachineError: It is not there.
         """
-        if self.password_env is not None:
-            found = os.environ.get(self.password_env)
-            if found is None:
-                raise MachineError(f"mqtt.password_env: {self.password_env} is not set")
-            return found
-        if self.password_file is None:
-            return None
-        try:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise MachineError(f"mqtt.password_file: {self.password_file}: {error}") from error
+        return _secret("mqtt.password", self.password_env, self.password_file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +180,53 @@ class CameraSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Page:
+    """The live page, for a browser. Without ``listen`` only this machine's own can see it."""
+
+    listen: str = "127.0.0.1"
+    """Address of this machine to be reached at, 0.0.0.0 for all; others than its own need a
+    token."""
+    port: int = limited(1, 65535, 8471)
+    hosts: tuple[str, ...] = ()
+    """Names under which browsers reach it, beside addresses and localhost; others are refused."""
+    token_env: str | None = None
+    token_file: Path | None = None
+    """Whoever knows what stands there is let in; at least `SHORTEST_TOKEN` letters."""
+    camera: bool = False
+    """Whether the camera's picture is shown, as small as the model sees it."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """Speak TLS; without, everybody on the way reads along."""
+
+    def __post_init__(self) -> None:
+        try:
+            address = ipaddress.ip_address(self.listen)
+        except ValueError:
+            raise ValueError(f"listen must be an address, found {self.listen!r}") from None
+        if self.token_env and self.token_file:
+            raise ValueError("give token_env or token_file, not both")
+        if not address.is_loopback and not (self.token_env or self.token_file):
+            raise ValueError(
+                f"listen {self.listen} can be reached by others; give token_file or token_env"
+            )
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+
+    def token(self) -> str | None:
+        """From the environment or the file; never printed.
+
+        Raises:
+            MachineError: It is not there, or too short.
+        """
+        found = _secret("page.token", self.token_env, self.token_file)
+        if found is not None and len(found) < SHORTEST_TOKEN:
+            raise MachineError(
+                f"page: the token has {len(found)} letters; at least {SHORTEST_TOKEN} are needed"
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiveConfig:
     """The whole of live.yaml."""
 
@@ -202,6 +242,7 @@ class LiveConfig:
     publish: Publishing | None = None
     record: Recording = Recording()
     camera: CameraSource | None = None
+    page: Page | None = None
     intake: int = limited(10, 1_000_000, 10_000)
     """Messages that may wait; then the oldest are dropped and counted."""
 
@@ -222,19 +263,22 @@ def read_config(path: Path) -> LiveConfig:
     Raises:
         DataError: See `detach.edge.live.yaml_fields.read_yaml`.
     """
-    config = read_yaml(LiveConfig, path)
+    config, folder = read_yaml(LiveConfig, path), path.resolve().parent
+    if config.page is not None:
+        page = _seen_from(folder, config.page, "token_file", "certificate", "key")
+        config = dataclasses.replace(config, page=page)
     if config.mqtt is None:
         return config
-    folder, broker = path.resolve().parent, config.mqtt
-    tls = broker.tls and Tls(
-        ca=broker.tls.ca and folder / broker.tls.ca,
-        certificate=broker.tls.certificate and folder / broker.tls.certificate,
-        key=broker.tls.key and folder / broker.tls.key,
-    )
-    password = broker.password_file and folder / broker.password_file
-    return dataclasses.replace(
-        config, mqtt=dataclasses.replace(broker, tls=tls, password_file=password)
-    )
+    broker = _seen_from(folder, config.mqtt, "password_file")
+    if broker.tls is not None:
+        tls = _seen_from(folder, broker.tls, "ca", "certificate", "key")
+        broker = dataclasses.replace(broker, tls=tls)
+    return dataclasses.replace(config, mqtt=broker)
+
+
+def _seen_from(folder: Path, holder: Holder, *names: str) -> Holder:
+    found = {name: getattr(holder, name) for name in names}
+    return dataclasses.replace(holder, **{n: p and folder / p for n, p in found.items()})
 
 
 def check_sensors(config: LiveConfig, known: Mapping[str, set[str]], where: Path) -> None:
@@ -259,6 +303,20 @@ def check_sensors(config: LiveConfig, known: Mapping[str, set[str]], where: Path
                 f"{where}: sensors.{name}: the bundle has the axes {', '.join(sorted(known[name]))}"
                 f", but {sorted(missing)[0]!r} is not under fields"
             )
+
+
+def _secret(field: str, env: str | None, file: Path | None) -> str | None:
+    if env is not None:
+        found = os.environ.get(env)
+        if found is None:
+            raise MachineError(f"{field}_env: {env} is not set")
+        return found
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"{field}_file: {file}: {error}") from error
 
 
 def _is_public(host: str) -> bool:

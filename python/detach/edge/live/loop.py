@@ -47,6 +47,8 @@ class Sink(Protocol):
 
 Look = Callable[[float], Tensors | None]
 """What the video graphs say of the window that starts then; None where pictures are missing."""
+Show = Callable[[str, str, list[float], list[float]], None]
+"""Takes values of a sensor's axis as `Live.push` does; must not wait."""
 
 
 class Live:
@@ -80,6 +82,7 @@ class Live:
         self.kinds = sensor_kinds(manifest, config)
         self._engine, self._clock, self._sinks = engine, clock, list(sinks)
         self._look: Look | None = None
+        self._show: Show | None = None
         self._say, self._said_s = say, -math.inf
         self._origin_s = clock.monotonic()
         self._wall = WallClock(clock)
@@ -102,6 +105,13 @@ class Live:
     def look_with(self, look: Look) -> None:
         """A camera, before `run`."""
         self._look = look
+
+    def show_with(self, show: Show) -> None:
+        """Who else gets all values, before `run`; those that are known already, at once."""
+        self._show = show
+        for sensor, values in self.sensors.known():
+            for axis, value in values.items():
+                show(sensor, axis, [0.0], [value])
 
     @property
     def origin_s(self) -> float:
@@ -141,6 +151,8 @@ class Live:
         self.counts["values"] += len(t_s)
         self._reached[sensor] = max(self._reached[sensor], t_s[-1])
         self.stream.push(column, np.array(t_s), np.array(values, np.float32))
+        if self._show is not None:
+            self._show(sensor, axis, t_s, values)
 
     def step(self) -> float:
         """Takes what arrived and decides one window that is due.

@@ -32,9 +32,10 @@ def status(live: Live, beside: Counters | None = None) -> dict[str, Any]:
     for name in ("decision", "abstention", "skip"):
         found[f"{name}s"] = live.tally.counts[name]
     found["changes"] = live.tally.changes
-    for reason, count in sorted(live.tally.counts.items()):
-        if "_" in reason:
-            found[f"{reason}s"] = count
+    for why, count in sorted(live.tally.counts.items()):
+        kind, _, reason = why.partition("_")
+        if reason:
+            found[f"{kind}s_{reason}"] = count
     found["intake_longest"] = live.intake.longest
     counters: tuple[tuple[str, Mapping[str, int]], ...] = (
         ("intake", live.intake.counts),

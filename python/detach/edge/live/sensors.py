@@ -103,6 +103,10 @@ class Sensors:
         """By sensor."""
         return {sensor.name: sensor.clock for sensor in self._sensors}
 
+    def known(self) -> list[tuple[str, Mapping[str, float]]]:
+        """Sensors whose values are known, and these by axis."""
+        return [(sensor.name, sensor.values) for sensor in self._sensors if sensor.known]
+
     def start(self, now_s: float) -> None:
         """Assumed states begin now."""
         for sensor in self._sensors:

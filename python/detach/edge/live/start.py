@@ -12,7 +12,7 @@ from detach.edge.bundle import Bundle, open_bundle
 from detach.edge.engine import Engine, open_engines
 from detach.edge.live.camera import Camera
 from detach.edge.live.clock import Clock, SystemClock
-from detach.edge.live.config import LiveConfig, check_sensors, read_config
+from detach.edge.live.config import LiveConfig, Page, check_sensors, read_config
 from detach.edge.live.discovery import Topics
 from detach.edge.live.lines import start_lines
 from detach.edge.live.loop import Live, Sink
@@ -20,10 +20,11 @@ from detach.edge.live.messages import Intake
 from detach.edge.live.metrics import Counters, MetricsFile
 from detach.edge.live.mqtt import Link
 from detach.edge.live.pictures import Pictures
+from detach.edge.live.rehearsal import rehearsed, start_rehearsal
 from detach.edge.live.service import notify
 from detach.edge.live.sinks import HomeAssistant, JsonLines
 from detach.edge.manifest import Manifest
-from detach.errors import DataError
+from detach.errors import DataError, MachineError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,15 @@ class LiveOptions:
     lines_out: bool = True
     """Whether outcomes are written as JSON lines."""
     metrics: Path | None = None
+    replay: Path | None = None
+    """A recording to play instead of reading a configuration."""
+    port: int | None = None
+    """Of the live page; for ``replay``."""
 
 
 def run_live(
     bundle_path: Path,
-    config_path: Path,
+    config_path: Path | None,
     *,
     options: LiveOptions | None = None,
     write: Callable[[str], None],
@@ -50,7 +55,7 @@ def run_live(
 
     Args:
         bundle_path: NAME.detach.
-        config_path: live.yaml.
+        config_path: live.yaml; None with ``options.replay``.
         options: How.
         write: Takes each JSON line.
         say: Is told what a person should know.
@@ -61,19 +66,20 @@ def run_live(
         The instance, for its counters.
 
     Raises:
+        UsageError: Neither a configuration nor a recording, or both.
         DataError: A damaged bundle or configuration, or they do not fit.
         MachineError: No engine, a refused login, a password that is not there.
     """
-    stop = stop or threading.Event()
-    config = read_config(config_path)
-    bundle = open_bundle(bundle_path)
-    _check_fit(config, bundle.manifest, config_path, say)
-    home = _assembled(bundle, config, options or LiveOptions(), clock or SystemClock(), write, say)
+    stop, options = stop or threading.Event(), options or LiveOptions()
+    config, bundle = _opened(bundle_path, config_path, options, say)
+    home = _assembled(bundle, config, options, clock or SystemClock(), write, say)
     try:
         with stopped_by_signals(stop, home.live.intake):
             if home.link is not None:
                 home.link.start()
-            if config.lines:
+            if options.replay is not None:
+                start_rehearsal(options.replay, home.live.offer, home.camera, stop)
+            elif config.lines:
                 topics = home.live.sensors.topics
                 start_lines(sys.stdin.fileno(), topics, home.live.offer, stop.set)
             notify("READY=1")
@@ -82,6 +88,20 @@ def run_live(
     finally:
         home.close()
     return home.live
+
+
+def _opened(
+    bundle_path: Path, config_path: Path | None, options: LiveOptions, say: Callable[[str], None]
+) -> tuple[LiveConfig, Bundle]:
+    if (config_path is None) == (options.replay is None):
+        raise UsageError("give a configuration (--config live.yaml) or a recording (--replay)")
+    config = None if config_path is None else read_config(config_path)
+    bundle = open_bundle(bundle_path)
+    if options.replay is not None:
+        config = rehearsed(options.replay, bundle.manifest, options.port)
+    assert config is not None  # noqa: S101 -- one of the two
+    _check_fit(config, bundle.manifest, config_path or options.replay or Path(), say)
+    return config, bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +141,11 @@ def _assembled(
         live.look_with(pictures.look)
     sinks: list[Sink] = [JsonLines(write)] if options.lines_out else []
     link = _link(config, live, manifest, sinks, say)
+    counts = Counters(link.counts if link else {}, camera.counts if camera else {})
     if options.metrics is not None:
-        counts = Counters(link.counts if link else {}, camera.counts if camera else {})
         sinks.append(MetricsFile(options.metrics, live, counts))
+    if config.page is not None:
+        sinks.append(_page(config.page, live, camera, counts, clock, say))
     live.add_sinks(sinks)
     return _Home(live=live, link=link, camera=camera, engines=engines)
 
@@ -180,6 +202,27 @@ def _camera(
         what = "has no video graphs" if form is None else "needs optical flow"
         raise DataError(f"the bundle {what}; leave the camera out of live.yaml")
     return Camera(config.camera, form.size_px, form.fit, clock=clock, say=say)
+
+
+def _page(
+    config: Page,
+    live: Live,
+    camera: Camera | None,
+    beside: Counters,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> Sink:
+    try:
+        from detach.edge.live.page import LivePage  # noqa: PLC0415 -- needs the extra `edge`
+    except ImportError as error:
+        raise MachineError(
+            f"the live page needs aiohttp, which cannot be imported ({error}): "
+            "pip install 'detach[edge]', or leave page out of live.yaml"
+        ) from error
+    page = LivePage(config, live, camera=camera, beside=beside, clock=clock)
+    live.show_with(page.history.push)
+    say(f"live page: {page.address}")
+    return page
 
 
 def _graphs(bundle: Bundle, camera: Camera | None) -> list[str]:
