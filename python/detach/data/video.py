@@ -89,12 +89,25 @@ def decode(path: Path, track: VideoTrack, config: VideoConfig) -> Iterator[tuple
                     "stamps must rise. Encode the video again"
                 )
             _check_picture(path, track, frame.shape)
-            yield t_s, _shrink(frame, size, config)
+            yield t_s, shrink(frame, size, config)
             count, last_s = count + 1, t_s
     finally:
         capture.release()
     _check_count(path, track, claim, count)
     _check_length(path, track, last_s)
+
+
+def shrink(frame: Pictures, size: tuple[int, int], config: VideoConfig) -> Pictures:
+    """BGR of the camera [h, w, 3] to RGB of another H and W, as training sees it."""
+    cv2 = _cv2()
+    if config.fit == "crop":
+        side = min(frame.shape[:2])
+        top, left = (frame.shape[0] - side) // 2, (frame.shape[1] - side) // 2
+        frame = frame[top : top + side, left : left + side]
+    grows = size[0] > frame.shape[0]
+    method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    small = cv2.resize(frame, (size[1], size[0]), interpolation=method)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
 
 
 def dense_flow(pictures: Pictures, pairs: NDArray[np.int32]) -> Iterator[NDArray[np.int8]]:
@@ -127,7 +140,7 @@ def write(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
     part = path.with_name(f".{path.stem}.part.mp4")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        count = _encode(part, pictures, fps)
+        count = encode(part, pictures, fps)
         if count == 0:
             raise MachineError(f"{path}: there is no picture to write")
         if probe(part).frames != count:
@@ -141,8 +154,15 @@ def write(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
     return count
 
 
-def _encode(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
-    """Encodes what comes, as long as it comes; the number of pictures."""
+def encode(path: Path, pictures: Iterable[Pictures], fps: float) -> int:
+    """Encodes what comes, as long as it comes, as MPEG-4; the container is that of the suffix.
+
+    Returns:
+        How many. OpenCV does not tell when they did not all reach the disk.
+
+    Raises:
+        MachineError: OpenCV cannot begin.
+    """
     cv2 = _cv2()
     writer, count = None, 0
     try:
@@ -231,19 +251,6 @@ def _claim(capture: Any, kind: Container) -> Probe:
         width_px=round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
         height_px=round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
     )
-
-
-def _shrink(frame: Pictures, size: tuple[int, int], config: VideoConfig) -> Pictures:
-    """BGR of the camera to RGB [H, W, 3]."""
-    cv2 = _cv2()
-    if config.fit == "crop":
-        side = min(frame.shape[:2])
-        top, left = (frame.shape[0] - side) // 2, (frame.shape[1] - side) // 2
-        frame = frame[top : top + side, left : left + side]
-    grows = size[0] > frame.shape[0]
-    method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
-    small = cv2.resize(frame, (size[1], size[0]), interpolation=method)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
 
 
 def _check_picture(path: Path, track: VideoTrack, shape: tuple[int, ...]) -> None:

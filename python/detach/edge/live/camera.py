@@ -58,7 +58,7 @@ class Camera:
 
     Args:
         source: The camera.
-        size_px: H and W of the pictures.
+        size_px: H and W of the pictures, or the side of a square with as many pixels.
         fit: ``keep`` the camera's aspect or ``crop`` a square.
         clock: The one clock.
         say: Is told what a person should know.
@@ -72,7 +72,7 @@ class Camera:
     def __init__(
         self,
         source: CameraSource,
-        size_px: tuple[int, int],
+        size_px: tuple[int, int] | int,
         fit: str,
         *,
         clock: Clock,

@@ -43,8 +43,8 @@ class Order:
 
     source: str
     fps: float
-    size_px: tuple[int, int]
-    """H and W."""
+    size_px: tuple[int, int] | int
+    """H and W; or the side of a square with as many pixels, in the camera's own aspect."""
     fit: str
     """``keep`` the camera's aspect, or ``crop`` a square out of it."""
 
@@ -83,7 +83,8 @@ def pictures(order: Order) -> Iterator[tuple[float, Picture]]:
 def main(given: IO[str], out: IO[bytes]) -> int:
     """Reads an `Order`, writes pictures until the source ends or nobody reads."""
     body = json.loads(given.readline())
-    order = Order(**{**body, "size_px": tuple(body["size_px"])})
+    size_px = body["size_px"]
+    order = Order(**{**body, "size_px": size_px if isinstance(size_px, int) else tuple(size_px)})
     _confine()
     try:
         for t_s, picture in pictures(order):
@@ -132,7 +133,9 @@ def _of_camera(order: Order) -> Iterator[tuple[float, Picture]]:
             if not good:
                 break
             next_s = now_s + 0.9 / order.fps
-            yield now_s, _shrunk(cv2, frame, _config(order, frame.shape[1], frame.shape[0]))
+            config = _config(order, frame.shape[1], frame.shape[0])
+            size = video.picture_size(frame.shape[1], frame.shape[0], config)
+            yield now_s, video.shrink(frame, size, config)
     finally:
         capture.release()
 
@@ -152,23 +155,12 @@ def _opened(cv2: Any, order: Order) -> Any:
     return capture
 
 
-def _shrunk(cv2: Any, frame: Picture, config: VideoConfig) -> Picture:
-    """BGR of the camera to RGB [H, W, 3], as `detach.data.video.decode` does it."""
-    size = video.picture_size(frame.shape[1], frame.shape[0], config)
-    if config.fit == "crop":
-        side = min(frame.shape[:2])
-        top, left = (frame.shape[0] - side) // 2, (frame.shape[1] - side) // 2
-        frame = frame[top : top + side, left : left + side]
-    grows = size[0] > frame.shape[0]
-    method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
-    small = cv2.resize(frame, (size[1], size[0]), interpolation=method)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
-
-
 @cache
 def _config(order: Order, width_px: int, height_px: int) -> VideoConfig:
     """The configuration under which pictures of this camera get the size that is wanted."""
     fit: Literal["crop", "keep"] = "crop" if order.fit == "crop" else "keep"
+    if isinstance(order.size_px, int):
+        return VideoConfig(size_px=order.size_px, fit=fit)
     area_px = round((order.size_px[0] * order.size_px[1]) ** 0.5)
     for size_px in sorted(range(16, 1025), key=lambda n: abs(n - area_px)):
         config = VideoConfig(size_px=size_px, fit=fit)

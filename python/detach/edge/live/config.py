@@ -159,6 +159,8 @@ class Recording:
     minutes: float = limited(0.1, 7 * 1440, 60.0)
     """Of each recording; then the next begins."""
     subject: str = "home"
+    picture_px: int = limited(64, 1024, 320)
+    """Pictures get about as many pixels as a square of this side, in the camera's aspect."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """A recording that is being made: files that only grow, and that a power cut leaves readable.
 
 While it is made it lies in ``.NAME.recording``, where no reader looks: ``journal.json`` (what
-recording.json will say), a CSV for each sensor, and ``alive.csv`` with a time every few seconds.
+recording.json will say), a CSV for each sensor, ``alive.csv`` with a time every few seconds, and
+with a camera the film as `detach.edge.live.filming` keeps it.
 Rows are appended in order of time and forced to disk every `SYNC_S`. `Journal.finish` writes
 recording.json and renames the folder. After a power cut or ``kill -9`` `recover` does the same with
 what is there: a row cut short at the end of a file goes, the rest is a recording of the length
@@ -33,6 +34,7 @@ from detach.data.recording import (
 )
 from detach.data.store import read_json, write_json
 from detach.data.tables import read_times
+from detach.edge.live.filming import INDEX, PART, Film, finished
 from detach.errors import DataError, MachineError
 
 HOLD_S = 2.0
@@ -52,6 +54,7 @@ class Journal:
         tracks: Its sensors.
         start_utc_s: Its zero, in seconds of Unix.
         subject: Whose home it is.
+        fps: Pictures a second, where there is a camera.
 
     Raises:
         MachineError: The folder cannot be written.
@@ -64,7 +67,9 @@ class Journal:
         tracks: Sequence[SensorTrack],
         start_utc_s: float,
         subject: str = "home",
+        fps: float | None = None,
     ) -> None:
+        self.film: Film | None = None
         self._out, self._folder = out, out / f".{name}{SUFFIX}"
         self._tracks = {track.name: track for track in tracks}
         self._waiting: dict[tuple[str, float], dict[str, float]] = {}
@@ -77,6 +82,7 @@ class Journal:
             "subject": subject,
             "start_utc": datetime.fromtimestamp(start_utc_s, timezone.utc).isoformat(),
             "sensors": [asdict(track) for track in tracks],
+            "fps": fps,
         }
         try:
             (self._folder / "sensors").mkdir(parents=True)
@@ -85,6 +91,8 @@ class Journal:
             self._alive.write(b"t_s\n")
             os.fsync(self._alive.fileno())
             self._files = {t.name: _begin(self._folder / t.file, t) for t in tracks}
+            if fps is not None:
+                self.film = Film(self._folder, fps)
             for folder in (self._folder / "sensors", self._folder, out):
                 _sync_names(folder)
             write_json(self._folder / JOURNAL, about)  # last: now there is something to recover
@@ -107,8 +115,13 @@ class Journal:
         Raises:
             OSError: The disk is full or gone; the rows of this call are lost and counted, and what
                 is on disk stays in order.
+            MachineError: Pictures cannot be encoded.
         """
-        self._write(now_s - HOLD_S)
+        try:
+            self._write(now_s - HOLD_S)
+        finally:
+            if self.film is not None:
+                self.film.until(now_s)
         if now_s - self._synced_s >= SYNC_S:
             self._synced_s = now_s
             self._alive.write(f"{now_s:.4f}\n".encode())
@@ -123,6 +136,7 @@ class Journal:
         """
         try:
             self._write(float("inf"))
+            self._end_film()
             self._alive.write(f"{end_s:.4f}\n".encode())
         except OSError as error:
             self.counts["failed"] += 1
@@ -134,6 +148,13 @@ class Journal:
                 file.close()
             self._lock.close()
         return _finalised(self._folder, {"counters": dict(self.counts)})
+
+    def _end_film(self) -> None:
+        """Its last part; what is there already is a film without it, too."""
+        if self.film is not None:
+            with contextlib.suppress(OSError, MachineError):
+                self.film.write()
+            self.counts += self.film.counts
 
     def _write(self, until_s: float) -> None:
         due = sorted(key for key in self._waiting if key[1] <= until_s)
@@ -194,10 +215,13 @@ def recover(out: Path) -> list[Path]:
 def _finalised(folder: Path, notes: Mapping[str, Any]) -> Path:
     about = read_json(folder / JOURNAL, SCHEMA, "a recording in the making has one")
     tracks = tuple(SensorTrack(**{**t, "axes": tuple(t["axes"])}) for t in about["sensors"])
+    film = finished(folder, float(about["fps"])) if (folder / INDEX).is_file() else None
     last_s = [float(x) for x in read_times(folder / ALIVE, ("t_s",))[-1:, 0]]
     for track in tracks:
         rows = read_times(folder / track.file, ("t_s", *track.axes))
         last_s += [float(x) for x in rows[-1:, 0]]
+    if film is not None:
+        last_s.append(film.start_s + film.frames / film.fps)
     name = str(about["name"])
     recording = Recording(
         folder=folder,
@@ -206,6 +230,7 @@ def _finalised(folder: Path, notes: Mapping[str, Any]) -> Path:
         run=name,
         duration_s=max([*last_s, 1.0]),
         start_utc=str(about["start_utc"]),
+        videos=() if film is None else (film,),
         sensors=tracks,
         notes=dict(notes),
     )
@@ -230,7 +255,7 @@ def _list(recording: Path) -> None:
     named = [n for n in dataset.splits.get("pretrain", ()) if n != name]
     splits = {**dataset.splits, "pretrain": (*named, name)}
     write_dataset(replace(dataset, splits=splits))
-    for needless in (ALIVE, "lock", JOURNAL):
+    for needless in (ALIVE, INDEX, PART, "lock", JOURNAL):
         (recording / needless).unlink(missing_ok=True)
 
 

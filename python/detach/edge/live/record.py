@@ -1,4 +1,4 @@
-"""`detach record`: the sensors of a home as recordings, hour by hour."""
+"""`detach record`: the sensors of a home, and its camera, as recordings, hour by hour."""
 
 import math
 import sys
@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from detach.data.recording import SensorTrack
+from detach.edge.live.camera import Camera
 from detach.edge.live.clock import Clock, SystemClock, WallClock
 from detach.edge.live.config import LiveConfig, read_config
 from detach.edge.live.journal import Journal, recover
@@ -18,7 +19,7 @@ from detach.edge.live.mqtt import Link
 from detach.edge.live.sensors import SensorKind, Sensors
 from detach.edge.live.service import notify
 from detach.edge.live.start import stopped_by_signals
-from detach.errors import DataError
+from detach.errors import DataError, MachineError
 
 LOOK_EVERY_S = 0.5
 SAY_AGAIN_S = 60.0
@@ -32,6 +33,7 @@ class Recorder:
         out: Folder of the data set.
         clock: The one clock.
         say: Is told what a person should know.
+        camera: Watched elsewhere; its pictures become the film.
 
     Raises:
         DataError: A sensor has no kind, or a name that no file can have.
@@ -39,8 +41,15 @@ class Recorder:
     """
 
     def __init__(
-        self, config: LiveConfig, out: Path, *, clock: Clock, say: Callable[[str], None]
+        self,
+        config: LiveConfig,
+        out: Path,
+        *,
+        clock: Clock,
+        say: Callable[[str], None],
+        camera: Camera | None = None,
     ) -> None:
+        self._camera, self._seen_s = camera, -math.inf
         self._tracks = tracks_of(config)
         self.intake = Intake(config.intake)
         self.counts: Counter[str] = Counter()
@@ -89,15 +98,16 @@ class Recorder:
                 self.sensors.disconnected(item.arrival_s)
         now_s = self._clock.monotonic()
         self.sensors.until(now_s)
+        self._film()
         elapsed_s = now_s - self._origin_s - self._begins_s
         if elapsed_s >= 60 * self._config.record.minutes:
             self._next(now_s - self._origin_s)
             return
         try:
             self._journal.until(elapsed_s)
-        except OSError as error:
+        except (OSError, MachineError) as error:
             self.counts["failed"] += 1
-            self._complain(f"{self._out}: cannot be written: {error.strerror or error}")
+            self._complain(f"{self._out}: cannot be written: {_why(error)}")
 
     def run(self, stop: threading.Event, beat: Callable[[], object] = lambda: None) -> None:
         """Until ``stop`` is set; then the recording is finished."""
@@ -111,13 +121,26 @@ class Recorder:
             end_s = self._clock.monotonic() - self._origin_s - self._begins_s
             self._end(end_s)
 
+    def _film(self) -> None:
+        """Pictures that are new go into the film."""
+        shots = self._camera.shots() if self._camera is not None else []
+        for shot in shots:
+            if shot.t_s > self._seen_s and self._journal.film is not None:
+                self._seen_s = shot.t_s
+                at_s = shot.t_s - self._origin_s - self._begins_s
+                self._journal.film.push(at_s, shot.picture)
+
     def _begin(self, at_s: float) -> Journal:
         start_utc_s = self._origin_s + at_s + self._wall.ahead_s()
         stamp = datetime.fromtimestamp(start_utc_s, timezone.utc).strftime("%Y%m%d-%H%M%S")
         name, n = f"{self._config.name}-{stamp}", 2
         while (self._out / name).exists() or (self._out / f".{name}.recording").exists():
             name, n = f"{self._config.name}-{stamp}-{n}", n + 1
-        return Journal(self._out, name, self._tracks, start_utc_s, self._config.record.subject)
+        camera = self._config.camera if self._camera is not None else None
+        return Journal(
+            *(self._out, name, self._tracks, start_utc_s, self._config.record.subject),
+            fps=None if camera is None else camera.fps,
+        )
 
     def _next(self, at_s: float) -> None:
         self._end(at_s - self._begins_s)
@@ -130,7 +153,9 @@ class Recorder:
     def _end(self, end_s: float) -> None:
         folder = self._journal.finish(max(end_s, 1e-3))
         self.finished.append(folder)
-        self._say(f"{folder}: {end_s:.0f} s, {self._journal.counts['rows']} rows")
+        counts = self._journal.counts
+        pictures = f", {counts['pictures']} pictures" if self._camera is not None else ""
+        self._say(f"{folder}: {end_s:.0f} s, {counts['rows']} rows{pictures}")
 
     def _complain(self, text: str) -> None:
         now_s = self._clock.monotonic()
@@ -168,13 +193,14 @@ def run_record(
     stop = stop or threading.Event()
     config = read_config(config_path)
     tracks_of(config)
-    if config.camera is not None:
-        say("only the sensors are recorded, not the camera")
     recovered = recover(out)
     for folder in recovered:
         say(f"{folder}: made from what was left behind")
-    recorder = Recorder(config, out, clock=clock or SystemClock(), say=say)
-    link = None
+    clock, link, camera = clock or SystemClock(), None, None
+    if config.camera is not None:
+        size_px = config.record.picture_px
+        camera = Camera(config.camera, size_px, "keep", clock=clock, say=say)
+    recorder = Recorder(config, out, clock=clock, say=say, camera=camera)
     if config.mqtt is not None:
         name = f"{config.name}-record"
         link = Link(config.mqtt, name, recorder.sensors.topics, will=None, say=say)
@@ -186,11 +212,23 @@ def run_record(
             if config.lines:
                 start_lines(sys.stdin.fileno(), recorder.sensors.topics, recorder.offer, stop.set)
             notify("READY=1")
-            recorder.run(stop, lambda: notify("WATCHDOG=1"))
+            recorder.run(stop, lambda: _beat(camera))
     finally:
+        if camera is not None:
+            camera.close()
         if link is not None:
             link.close()
     return [*recovered, *recorder.finished]
+
+
+def _beat(camera: Camera | None) -> None:
+    notify("WATCHDOG=1")
+    if camera is not None:
+        camera.watch()
+
+
+def _why(error: OSError | MachineError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def tracks_of(config: LiveConfig) -> tuple[SensorTrack, ...]:
