@@ -10,8 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from detach.baseline_config import (
+    CavMaeConfig,
+    ComodoConfig,
+    Imu2ClipConfig,
+    PrimusConfig,
+    SupervisedConfig,
+)
+from detach.ranges import check as _check
+
 Preset = Literal["recommended", "paper-v1", "camera-ready", "authors-code"]
-Method = Literal["detach", "infonce", "global", "supervised"]
+Method = Literal[
+    "detach", "infonce", "global", "imu2clip", "primus", "comodo", "cav-mae", "supervised"
+]
 
 T = TypeVar("T")
 
@@ -239,19 +250,6 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedConfig:
-    """The reference that learns from labels alone: a sensor encoder and a linear head."""
-
-    epochs: int = 40
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-
-    def __post_init__(self) -> None:
-        _check_training(self)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training run: one method, one seed."""
 
@@ -272,6 +270,10 @@ class RunConfig:
     stage2: TemporalStageConfig = field(default_factory=TemporalStageConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
+    imu2clip: Imu2ClipConfig = field(default_factory=Imu2ClipConfig)
+    primus: PrimusConfig = field(default_factory=PrimusConfig)
+    comodo: ComodoConfig = field(default_factory=ComodoConfig)
+    cav_mae: CavMaeConfig = field(default_factory=CavMaeConfig)
 
     def __post_init__(self) -> None:
         _check("threads", self.threads, 0 <= self.threads <= 1024, "in [0, 1024]")
@@ -371,14 +373,9 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{f.name}", value
 
 
-def _check_training(stage: "SpatialStageConfig | TemporalStageConfig | SupervisedConfig") -> None:
+def _check_training(stage: "SpatialStageConfig | TemporalStageConfig") -> None:
     _check("epochs", stage.epochs, stage.epochs >= 1, ">= 1")
     _check("batch_size", stage.batch_size, stage.batch_size >= 2, ">= 2")
     rate, decay = stage.learning_rate, stage.weight_decay
     _check("learning_rate", rate, 0 < rate < math.inf, "> 0 and finite")
     _check("weight_decay", decay, 0 <= decay < math.inf, ">= 0 and finite")
-
-
-def _check(name: str, value: object, ok: bool, must: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} must be {must}, got {value!r}")

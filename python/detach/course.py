@@ -24,7 +24,12 @@ from detach.checkpoint import Stateful, load_checkpoint, save_checkpoint, write_
 from detach.errors import DivergedError, MachineError
 from detach.model import METRICS_FILE
 
-STAGES = ("stage1", "stage2", "global", "supervised")
+STAGES = (
+    *("stage1", "stage2", "global", "supervised"),
+    *("imu2clip", "primus", "cav-mae", "teacher", "student"),
+)
+"""In the order in which a run may go through them; random numbers go by place."""
+OWN_SETTINGS = ("stage1", "stage2", "supervised")
 SAVE_EVERY_S = 120.0
 SAY_EVERY_S = 10.0
 
@@ -146,7 +151,7 @@ class Course:
         for name, value in values.items():
             number = float(value.detach()) if isinstance(value, torch.Tensor) else value
             if not math.isfinite(number):
-                option = "stage2" if self._stage == "global" else self._stage
+                option = self._stage if self._stage in OWN_SETTINGS else "stage2"
                 raise DivergedError(
                     f"{self._stage}, epoch {self.epoch + 1}, step {self.step + 1}: {name} is "
                     f"{number}. Lower {option}.learning_rate; the last good state is {self.last}"

@@ -173,6 +173,64 @@ class GlobalVideoEncoder(nn.Module):
         return self.project(steps.mean(dim=(2, 3, 4)))  # type: ignore[no-any-return]
 
 
+class ImuConvolutions(nn.Module):
+    """What IMU2CLIP and PRIMUS share: three dilated convolutions with nothing but pooling between.
+
+    [N, T, C] -> [N, steps, 32 x scale]. Written from the papers' descriptions. The original groups
+    its 6 channels in two for normalisation; any number of channels is one group here.
+    """
+
+    def __init__(self, channels: int, config: EncoderConfig, *, pool_last: bool) -> None:
+        super().__init__()
+        width = _scaled(32, config.sensor_scale)
+        layers: list[nn.Module] = [nn.GroupNorm(1, channels)]
+        for inputs, kernel in ((channels, 10), (width, 5), (width, 5)):
+            layers += [nn.Conv1d(inputs, width, kernel, dilation=2, bias=False), nn.MaxPool1d(3)]
+        if not pool_last:
+            layers[-1] = nn.AdaptiveAvgPool1d(STEPS)
+        self.layers = nn.Sequential(*layers, nn.GroupNorm(4, width))
+        self.width = width
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Steps of one window after another."""
+        return self.layers(samples.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class ForeignVideoEncoder(nn.Module):
+    """Takes pictures as others do: wraps a module that makes [N, d] of [N, F, 3, H, W]."""
+
+    def __init__(self, encoder: nn.Module, width: int) -> None:
+        super().__init__()
+        self.encoder, self.width = encoder, width
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[N, F, H, W, 3] in [0, 1] -> [N, width].
+
+        Raises:
+            ValueError: The module gives another width.
+        """
+        found = self.encoder(frames.permute(0, 1, 4, 2, 3))
+        if found.shape != (len(frames), self.width):
+            raise ValueError(
+                f"video_encoder must make [{len(frames)}, {self.width}] of {len(frames)} windows, "
+                f"got {list(found.shape)}"
+            )
+        return found  # type: ignore[no-any-return]
+
+
+def video_tower(config: EncoderConfig, width: int, given: nn.Module | None) -> nn.Module:
+    """The encoder of whole clips [N, F, H, W, 3] -> [N, width] of rivals, or one that is given."""
+    return ForeignVideoEncoder(given, width) if given else GlobalVideoEncoder(config, width)
+
+
+def resize_samples(samples: Tensor, length: int) -> Tensor:
+    """[N, T, C] -> [N, length, C] by linear interpolation; ends stay ends."""
+    if samples.shape[1] == length:
+        return samples
+    resized = F.interpolate(samples.transpose(1, 2), length, mode="linear", align_corners=True)
+    return resized.transpose(1, 2)
+
+
 def motion_input(frames: Tensor, size_px: int | None, flow: Tensor | None = None) -> Tensor:
     """Frame differences, and flow where given, as the temporal encoder takes them.
 

@@ -22,8 +22,8 @@ from detach.errors import DataError, UsageError
 from detach.model import (
     CONFIG_FILE,
     MODEL_FILE,
+    Aligned,
     Detach,
-    Global,
     Network,
     Run,
     Supervised,
@@ -243,7 +243,7 @@ def unusual(config: RunConfig) -> dict[str, str | int | float | bool | None]:
 
 @torch.no_grad()
 def embed_sensors(
-    model: Detach | Global, windows: Windows, index: Ints, batch: int = 512
+    model: Aligned, windows: Windows, index: Ints, batch: int = 512
 ) -> NDArray[np.float32]:
     """All that a head may see of windows [n, features], without touching the video."""
     device = next(model.parameters()).device
@@ -264,14 +264,14 @@ class _Features:
     def of(self, index: Ints) -> NDArray[np.float32]:
         """Their rows [len(index), features]."""
         if self._all is None:
-            assert isinstance(self.network, Detach | Global)  # noqa: S101 -- the others have none
+            assert isinstance(self.network, Aligned)  # noqa: S101 -- the others have none
             self._all = embed_sensors(self.network, self._windows, self._known)
         return self._all[np.searchsorted(self._known, index)]
 
     def answer(self, name: str, kind: Kind, items: Items, seed: int) -> tuple[Answer, LinearProbe]:
         """A probe's, on the embedding alone or on all there is, whichever validates better."""
         x = self.of(items.windows)
-        assert isinstance(self.network, Detach | Global)  # noqa: S101 -- see above
+        assert isinstance(self.network, Aligned)  # noqa: S101 -- see above
         widths = {self.network.embedding_width, x.shape[1]}
         return probe_answer(name, kind, x, items, seed, sorted(widths))
 
@@ -290,16 +290,17 @@ def _answers(
     mine, head = own.answer(name, "method", items, seed)
     if start.network is None:
         return (mine,), head
-    origin = _untrained_name(run.model)
-    key = (task, origin, seed, run.config.encoders, run.clusters)
+    origin = _untrained_name(run.model, run.config.method)
+    own_options = (run.config.imu2clip, run.config.primus, run.config.comodo, run.config.cav_mae)
+    key = (task, origin, seed, run.config.encoders, run.clusters, *own_options)
     if key not in cut.untrained:
         cut.untrained[key] = start.answer(origin, "reference", items, seed)[0]
     return (mine, cut.untrained[key]), head
 
 
-def _untrained_name(model: Network) -> str:
+def _untrained_name(model: Network, method: str) -> str:
     """Networks of another shape start from other random weights."""
-    return f"{UNTRAINED}, global" if isinstance(model, Global) else UNTRAINED
+    return UNTRAINED if isinstance(model, Detach) else f"{UNTRAINED}, {method}"
 
 
 def _task(
@@ -343,7 +344,7 @@ def _retrieval(
     found = []
     pairs: tuple[tuple[Network, str, Kind], ...] = (
         (model, method, "method"),
-        (untrained, _untrained_name(untrained), "reference"),
+        (untrained, _untrained_name(untrained, method), "reference"),
     )
     for network, name, kind in pairs:
         z = embed(network, cut.windows, test)

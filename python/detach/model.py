@@ -19,12 +19,17 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from detach import equations
+from detach.baselines.cav_mae import CavMae
+from detach.baselines.comodo import Comodo
+from detach.baselines.imu2clip import Imu2Clip
+from detach.baselines.primus import Primus
+from detach.baselines.supervised import Supervised as Supervised  # offered here too
+from detach.baselines.whole import Global as Global
 from detach.config import EncoderConfig, Preset, RunConfig, override, preset
 from detach.data.store import write_whole
 from detach.data.windows import ChannelStats, Windows
 from detach.encoders import (
     MIN_SAMPLES,
-    GlobalVideoEncoder,
     SensorSpatialEncoder,
     SensorTemporalEncoder,
     VideoSpatialEncoder,
@@ -40,6 +45,9 @@ MODEL_FILE, METRICS_FILE = "model.safetensors", "metrics.jsonl"
 
 PLACE_TEMPERATURE = 0.1
 """Of the softmax over cosines to the centroids."""
+TAKES_VIDEO_ENCODER = ("imu2clip", "primus", "comodo")
+LATER = frozenset({"imu2clip", "primus", "comodo", "cav_mae"})
+"""Sections that runs of before 0.2 lack."""
 UNIT_EPS = 1e-6
 """Least length that is divided by; also a float16."""
 
@@ -117,53 +125,10 @@ class Detach(nn.Module):
         return unit(features, dim=1) @ unit(self.centroids, dim=1).T
 
 
-class Global(nn.Module):
-    """One encoder a modality, aligned as wholes: what the paper calls global alignment.
-
-    As many numbers as Detach; the halves of its embedding mean nothing by themselves.
-    """
-
-    def __init__(self, channels: int, config: EncoderConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
-        self.video = GlobalVideoEncoder(config, 2 * config.width)
-
-    def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Two halves [N, d] of one feature."""
-        return self.sensor(samples).chunk(2, dim=1)  # type: ignore[no-any-return]
-
-    @property
-    def embedding_width(self) -> int:
-        """2d."""
-        return 2 * self.config.width
-
-    def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The first half [N, d], the embedding [N, 2d], and nothing more [N, 0]."""
-        halves = self.encode_sensors(samples)
-        embedding = equations.sensor_embedding(*halves)
-        return halves[0], embedding, embedding[:, :0]
-
-    def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Two halves [N, d] of one feature."""
-        video = shrink(frames, self.config.motion_size_px)
-        return self.video(video).chunk(2, dim=1)  # type: ignore[no-any-return]
-
-
-class Supervised(nn.Module):
-    """The reference that learns from labels alone; it has no video."""
-
-    def __init__(self, channels: int, classes: int, config: EncoderConfig) -> None:
-        super().__init__()
-        self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
-        self.head = nn.Linear(2 * config.width, classes)
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """Logits [N, L]."""
-        return self.head(self.sensor(samples).relu())  # type: ignore[no-any-return]
-
-
-Network = Detach | Global | Supervised
+Rival = Global | Imu2Clip | Primus | Comodo | CavMae
+Aligned = Detach | Rival
+"""What has a video branch."""
+Network = Aligned | Supervised
 
 
 @dataclass(frozen=True)
@@ -200,11 +165,19 @@ class Run:
     clusters: int
 
 
-def build(config: RunConfig, channels: int, clusters: int, classes: int = 0) -> Network:
+def build(
+    config: RunConfig,
+    channels: int,
+    clusters: int,
+    classes: int = 0,
+    *,
+    video_encoder: nn.Module | None = None,
+) -> Network:
     """A network with weights drawn from ``config.seed``.
 
     Raises:
-        ValueError: Windows too short for the encoders, or no classes for a supervised run.
+        ValueError: Windows too short for the encoders, no classes for a supervised run, or a
+            foreign video encoder for a method that takes none.
     """
     samples = config.sensors.length or round(config.sensors.rate_hz * config.windows.seconds)
     if samples < MIN_SAMPLES:
@@ -212,15 +185,31 @@ def build(config: RunConfig, channels: int, clusters: int, classes: int = 0) -> 
             f"a window must have at least {MIN_SAMPLES} samples for the sensor encoders, got "
             f"{samples}; raise sensors.rate_hz or set sensors.length"
         )
+    if video_encoder is not None and config.method not in TAKES_VIDEO_ENCODER:
+        takers = ", ".join(TAKES_VIDEO_ENCODER)
+        raise ValueError(f"video_encoder is for {takers}; {config.method} has its own")
     if config.method == "supervised" and classes < 2:
         raise ValueError(f"a supervised run needs at least 2 classes, got {classes}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        if config.method == "global":
-            return Global(channels, config.encoders)
+        if config.method in {"detach", "infonce"}:
+            return Detach(channels, clusters, config.encoders)
         if config.method == "supervised":
             return Supervised(channels, classes, config.encoders)
-        return Detach(channels, clusters, config.encoders)
+        return _rival(config, channels, video_encoder)
+
+
+def _rival(config: RunConfig, channels: int, video: nn.Module | None) -> "Rival":
+    encoders = config.encoders
+    if config.method == "imu2clip":
+        return Imu2Clip(channels, encoders, config.imu2clip, video_encoder=video)
+    if config.method == "primus":
+        return Primus(channels, encoders, config.primus, video_encoder=video)
+    if config.method == "comodo":
+        return Comodo(channels, encoders, config.comodo, video_encoder=video)
+    if config.method == "cav-mae":
+        return CavMae(channels, encoders, config.cav_mae)
+    return Global(channels, encoders)
 
 
 @contextmanager
@@ -326,7 +315,7 @@ def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     try:
         name: Preset = body["config"]["preset"]
         config, about = override(preset(name), body["config"]), dict(body["about"])
-        whole = {f.name for f in fields(RunConfig)} <= set(body["config"])
+        whole = {f.name for f in fields(RunConfig)} - LATER <= set(body["config"])
         sound = isinstance(about["data"], str) and isinstance(about.get("notes", {}), dict)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: missing or malformed entry: {error}") from error

@@ -33,7 +33,10 @@ from detach.scores import (
     weighted_f1,
 )
 
-METHODS = ("detach", "infonce", "global", "supervised")
+METHODS = (
+    *("detach", "infonce", "global", "imu2clip", "primus", "comodo", "cav-mae"),
+    "supervised",
+)
 ORDER = (*METHODS, UNTRAINED, RAW, CLOCK, MAJORITY)
 RECALL_AT = (1, 5, 10)
 

@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from detach import __version__
-from detach.baselines.supervised import train_supervised
-from detach.baselines.whole import train_global
 from detach.config import RunConfig
 from detach.course import Course
 from detach.data.recording import Dataset, read_dataset, write_json
@@ -30,15 +28,17 @@ from detach.model import (
     METRICS_FILE,
     MODEL_FILE,
     Detach,
-    Global,
     Network,
+    Supervised,
     build,
     load_config,
     load_run,
     save_config,
     save_run,
 )
+from detach.train_rivals import train_rival
 from detach.train_spatial import train_spatial
+from detach.train_supervised import train_supervised
 from detach.train_temporal import train_temporal
 
 MOST_THREADS = 1024
@@ -146,11 +146,11 @@ def _train(
             if stage1_from is None and not course.done("stage1"):
                 train_spatial(model, windows, index, course, config)
             train_temporal(model, windows, index, course, config)
-        elif isinstance(model, Global):
-            train_global(model, windows, index, course, config)
-        else:
+        elif isinstance(model, Supervised):
             labels = windows.labels[material.track]
             train_supervised(model, windows, material.parts, labels, course, config)
+        else:
+            train_rival(model, windows, index, course, config)
     save_run(out, config, model, windows.stats, about)
 
 

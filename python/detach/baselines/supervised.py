@@ -1,74 +1,19 @@
-"""The reference every adopter asks for: the same sensor encoder, trained on what labels exist."""
+"""The reference every adopter asks for: the same sensor encoder, with a head trained on labels."""
 
-import copy
+from torch import Tensor, nn
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-
-from detach.augment import time_warp
-from detach.config import RunConfig
-from detach.course import Course
-from detach.data.windows import Windows
-from detach.errors import DataError
-from detach.model import Supervised, predict
-from detach.optimizers import Stepper
+from detach.config import EncoderConfig
+from detach.encoders import SensorTemporalEncoder
 
 
-def train_supervised(
-    model: Supervised,
-    windows: Windows,
-    parts: dict[str, NDArray[np.int64]],
-    labels: NDArray[np.int32],
-    course: Course,
-    config: RunConfig,
-) -> None:
-    """Trains on the labelled windows of part ``train``; keeps the epoch best on ``val``.
+class Supervised(nn.Module):
+    """The reference that learns from labels alone; it has no video."""
 
-    Raises:
-        DataError: No labelled windows to train on.
-    """
-    index = parts["train"][labels[parts["train"]] >= 0]
-    held = parts["val"][labels[parts["val"]] >= 0]
-    if len(index) == 0:
-        raise DataError("part 'train' has no labelled window; a supervised run needs some")
-    device = next(model.parameters()).device
-    settings = config.supervised
-    steps = settings.epochs * -(-len(index) // settings.batch_size)
-    stepper = Stepper(model.parameters(), settings, steps, config, device)
-    best = copy.deepcopy(model)
-    target = torch.from_numpy(labels[index].astype(np.int64)).to(device)
-    for _ in course.epochs(
-        "supervised", settings.epochs, {"model": model, "best": best, "stepper": stepper}
-    ):
-        model.train()
-        for chosen, samples in course.steps(
-            len(index),
-            settings.batch_size,
-            lambda i: torch.from_numpy(windows.samples[index[i]]).to(device),
-        ):
-            sigma = config.augment.time_warp
-            warped = sigma > 0 and course.epoch > 0
-            seen = time_warp(samples, sigma, course.generator()) if warped else samples
-            with stepper.autocast():
-                loss = F.cross_entropy(model(seen), target[torch.from_numpy(chosen)])
-            stepper.step(loss)
-            course.add(classes=loss)
-        score = _score(model, windows, held, labels)
-        if score >= course.extra.get("best", -1.0):
-            course.extra["best"] = score
-            best.load_state_dict(model.state_dict())
-        course.close_epoch(validation_f1=round(score, 4))
-    model.load_state_dict(best.state_dict())
+    def __init__(self, channels: int, classes: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
+        self.head = nn.Linear(2 * config.width, classes)
 
-
-def _score(
-    model: Supervised, windows: Windows, index: NDArray[np.int64], labels: NDArray[np.int32]
-) -> float:
-    from sklearn.metrics import f1_score  # noqa: PLC0415  (a second of import)
-
-    if len(index) == 0:
-        return 0.0  # no validation part: the last epoch is kept
-    guess = predict(model, windows, index).argmax(axis=1)
-    return float(f1_score(labels[index], guess, average="weighted", zero_division=0))
+    def forward(self, samples: Tensor) -> Tensor:
+        """Logits [N, L]."""
+        return self.head(self.sensor(samples).relu())  # type: ignore[no-any-return]

@@ -3,71 +3,55 @@
 What IMU2CLIP and its kin do once the text branch is gone, with encoders of the size of ours.
 """
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from detach import ops
-from detach.augment import colour_change, recolour, time_warp
-from detach.checkpoint import Stateful
-from detach.config import RunConfig
-from detach.course import Course
-from detach.data.windows import Windows
-from detach.encoders import shrink
-from detach.model import Global, load_batch
-from detach.optimizers import Stepper
+from detach import equations, ops
+from detach.baselines.batch import Batch
+from detach.config import EncoderConfig
+from detach.encoders import GlobalVideoEncoder, SensorTemporalEncoder, shrink
 
 
-def train_global(
-    model: Global,
-    windows: Windows,
-    index: NDArray[np.int64],
-    course: Course,
-    config: RunConfig,
-) -> None:
-    """Trains on the windows ``index`` for the epochs both stages of the method have together."""
-    stage = config.stage2
-    total = config.stage1.epochs + stage.epochs
-    device = next(model.parameters()).device
-    steps = total * -(-len(index) // stage.batch_size)
-    stepper = Stepper(model.parameters(), stage, steps, config, device)
-    parts: dict[str, Stateful] = {"model": model, "stepper": stepper}
-    model.train()
-    for _ in course.epochs("global", total, parts):
-        for _, (samples, frames, _flow) in course.steps(
-            len(index),
-            stage.batch_size,
-            lambda i: load_batch(windows, index[i], flow=False, device=device),
-        ):
-            generator = course.generator()
-            with stepper.autocast():
-                loss = _loss(model, samples, frames, course.epoch, generator, config)
-            stepper.step(loss)
-            course.add(contrast=loss)
-        course.close_epoch()
+class Global(nn.Module):
+    """One encoder a modality, aligned as wholes: what the paper calls global alignment.
 
+    As many numbers as Detach; the halves of its embedding mean nothing by themselves.
+    """
 
-def _loss(
-    model: Global,
-    samples: Tensor,
-    frames: Tensor,
-    epoch: int,
-    generator: torch.Generator,
-    config: RunConfig,
-) -> Tensor:
-    augment = config.augment
-    if augment.time_warp and epoch > 0:
-        samples = time_warp(samples, augment.time_warp, generator)
-    video = shrink(frames, config.encoders.motion_size_px)
-    if augment.colour_jitter:
-        video = recolour(video, *colour_change(len(video), augment.colour_jitter, generator))
-    seen, felt = model.video(video), model.sensor(samples)
-    seen_halves, felt_halves = (z.float().chunk(2, dim=1) for z in (seen, felt))
-    return ops.weighted_contrastive_loss(
-        *seen_halves,
-        *felt_halves,
-        temperature=config.stage2.temperature,
-        lambda_hard=1.0,
-        temporal="none",
-    )
+    def __init__(self, channels: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
+        self.video = GlobalVideoEncoder(config, 2 * config.width)
+
+    def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Two halves [N, d] of one feature."""
+        return self.sensor(samples).chunk(2, dim=1)  # type: ignore[no-any-return]
+
+    @property
+    def embedding_width(self) -> int:
+        """2d."""
+        return 2 * self.config.width
+
+    def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first half [N, d], the embedding [N, 2d], and nothing more [N, 0]."""
+        halves = self.encode_sensors(samples)
+        embedding = equations.sensor_embedding(*halves)
+        return halves[0], embedding, embedding[:, :0]
+
+    def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Two halves [N, d] of one feature."""
+        video = shrink(frames, self.config.motion_size_px)
+        return self.video(video).chunk(2, dim=1)  # type: ignore[no-any-return]
+
+    def losses(self, batch: Batch, temperature: float) -> dict[str, Tensor]:
+        """Symmetric InfoNCE of the wholes."""
+        seen, felt = self.video(batch.video), self.sensor(batch.samples)
+        seen_halves, felt_halves = (z.float().chunk(2, dim=1) for z in (seen, felt))
+        loss = ops.weighted_contrastive_loss(
+            *seen_halves,
+            *felt_halves,
+            temperature=temperature,
+            lambda_hard=1.0,
+            temporal="none",
+        )
+        return {"contrast": loss}

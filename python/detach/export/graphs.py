@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from detach.config import SensorConfig
 from detach.data.sensors import Channel, ChannelStats, prepare
-from detach.model import PLACE_TEMPERATURE, Detach, Global, Network, Supervised
+from detach.model import PLACE_TEMPERATURE, Detach, Global, Supervised
 from detach.probe import Head
 
 SENSOR_OUTPUTS = ("logits", "places", "embedding")
+Exported = Detach | Global | Supervised
+"""What a bundle can hold; the other rivals are there to be compared with."""
 
 
 class Graph(nn.Module):
@@ -41,7 +43,7 @@ class SensorGraph(Graph):
 
     def __init__(
         self,
-        model: Network,
+        model: Exported,
         outputs: Sequence[str],
         *,
         head: Head | None = None,
@@ -124,7 +126,7 @@ def place_probabilities(model: Detach, spatial: Tensor) -> Tensor:
     return (near / PLACE_TEMPERATURE).softmax(dim=1)
 
 
-def possible_outputs(model: Network, head: Head | None) -> tuple[str, ...]:
+def possible_outputs(model: Exported, head: Head | None) -> tuple[str, ...]:
     """What a sensor graph of this model can answer, in the order of `SENSOR_OUTPUTS`."""
     if isinstance(model, Supervised):
         return ("logits",)
@@ -134,7 +136,7 @@ def possible_outputs(model: Network, head: Head | None) -> tuple[str, ...]:
     return tuple(name for name in SENSOR_OUTPUTS if name not in lacking)
 
 
-def video_graphs(model: Network) -> Mapping[str, Graph]:
+def video_graphs(model: Exported) -> Mapping[str, Graph]:
     """The video graphs a model has, by name."""
     if isinstance(model, Supervised):
         return {}
@@ -161,7 +163,7 @@ def sample_matrix(samples: int, config: SensorConfig) -> NDArray[np.float32] | N
     return np.ascontiguousarray(matrix[0])
 
 
-def _linear(head: Head, model: Network) -> nn.Linear:
+def _linear(head: Head, model: Exported) -> nn.Linear:
     classes, width = head.weight.shape
     if not isinstance(model, Supervised):
         expected = {model.embedding_width}

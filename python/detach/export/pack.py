@@ -21,6 +21,7 @@ from detach.export.describe import PRECISIONS, Models, Plan, describe, window_sa
 from detach.export.golden import draw
 from detach.export.graphs import (
     SENSOR_OUTPUTS,
+    Exported,
     Graph,
     SensorGraph,
     possible_outputs,
@@ -49,6 +50,7 @@ def pack(
 ) -> Path:
     """See `detach.export.export`; int8 among ``precisions`` is for the video graphs."""
     run = load_run(folder)
+    _model(run)
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     head = _head(run, digest, say)
     wanted = _outputs(run, head, outputs)
@@ -96,6 +98,15 @@ def check_golden(models: Models, golden: Tensors) -> None:
                 )
 
 
+def _model(run: Run) -> Exported:
+    if not isinstance(run.model, Exported):
+        raise UsageError(
+            f"{run.folder}: method {run.config.method} is there to be compared with and cannot be "
+            "exported; detach, infonce, global and supervised can"
+        )
+    return run.model
+
+
 def _head(run: Run, digest: str, say: Progress) -> Head | None:
     if isinstance(run.model, Supervised):
         return None
@@ -116,7 +127,7 @@ def _outputs(run: Run, head: Head | None, wanted: Sequence[str]) -> tuple[str, .
     if unknown := [name for name in wanted if name not in SENSOR_OUTPUTS]:
         known = ", ".join(SENSOR_OUTPUTS)
         raise UsageError(f"outputs must be among {known}, got {unknown[0]!r}")
-    possible = possible_outputs(run.model, head)
+    possible = possible_outputs(_model(run), head)
     chosen = tuple(name for name in possible if name in set(wanted))
     if not chosen:
         raise UsageError(
@@ -132,12 +143,12 @@ def _plan(
     used = head if logits else None
     matrix = sample_matrix(window_samples(run.config), run.config.sensors)
     try:
-        sensor = SensorGraph(run.model, outputs, head=used, matrix=matrix)
+        sensor = SensorGraph(_model(run), outputs, head=used, matrix=matrix)
     except ValueError as error:
         raise DataError(f"{run.folder}: {error}; run `detach evaluate` again") from error
     graphs: dict[str, Graph] = {"sensor": sensor.eval()}
     if video:
-        graphs |= {name: graph.eval() for name, graph in video_graphs(run.model).items()}
+        graphs |= {name: graph.eval() for name, graph in video_graphs(_model(run)).items()}
     if used is not None:
         return Plan(run, digest, used, used.classes, used.track, graphs)
     if not logits:

@@ -32,7 +32,16 @@ SERIES = (
     "#7d983a",
     "#98755a",
 )
-METHOD_COLOURS = {"detach": BLUE, "infonce": ORANGE, "global": TEAL, "supervised": MAGENTA}
+METHOD_COLOURS = {
+    "detach": BLUE,
+    "infonce": ORANGE,
+    "global": TEAL,
+    "supervised": MAGENTA,
+    "imu2clip": SERIES[4],
+    "primus": SERIES[5],
+    "comodo": SERIES[7],
+    "cav-mae": SERIES[9],
+}
 
 WIDTH_IN = 7.5
 """Full width of the page's column; one point is then one point."""

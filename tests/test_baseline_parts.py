@@ -1,0 +1,153 @@
+"""What makes each rival that rival: its queue, its views, its spectrogram, its hidden patches."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from detach.baseline_config import CavMaeConfig, ComodoConfig, PrimusConfig
+from detach.baselines import cav_mae, primus
+from detach.baselines.batch import Batch
+from detach.baselines.comodo import Comodo
+from detach.config import EncoderConfig
+from detach.key_queue import KeyQueue
+
+
+def test_the_queue_forgets_the_oldest_and_knows_whose_keys_it_holds() -> None:
+    queue = KeyQueue(4, 2)
+    keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    assert queue.nearest(keys, torch.arange(3)) is None
+    queue.push(keys, torch.arange(3))
+    assert queue.filled.shape == (3, 2)
+    near = queue.nearest(torch.tensor([[1.0, 0.1]]), torch.tensor([7]))
+    assert near is not None
+    torch.testing.assert_close(near[0], keys[0])
+    other = queue.nearest(torch.tensor([[1.0, 0.1]]), torch.tensor([0]))
+    assert other is not None
+    torch.testing.assert_close(other[0], keys[1])
+    queue.push(10 * keys[:2], torch.tensor([8, 9]))
+    assert sorted(queue.window.tolist()) == [1, 2, 8, 9]
+    again = KeyQueue(4, 2)
+    again.load_state_dict(queue.state_dict())
+    queue.push(keys[:1], torch.tensor([5]))
+    again.push(keys[:1], torch.tensor([5]))
+    assert torch.equal(queue.keys, again.keys)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def batch(n: int = 6, length: int = 60, channels: int = 3) -> Batch:
+    samples = torch.randn(n, length, channels, generator=generator())
+    video = torch.rand(n, 6, 16, 20, 3, generator=generator())
+    return Batch(torch.arange(n), samples, samples, video, generator(), 0)
+
+
+def test_views_are_what_their_names_say() -> None:
+    x = batch().samples
+    assert torch.equal(primus.changed(x, ("negate",), generator()), -x)
+    assert torch.equal(primus.changed(x, ("reverse",), generator()), x.flip(1))
+    mixed = primus.changed(x, ("permute",), generator())
+    assert torch.equal(mixed.sort(dim=1).values, x.sort(dim=1).values)
+    steps = (mixed[:, :, :1] == x[:, None, :, 0]).float().argmax(dim=2)
+    orders = torch.stack([row.argsort() for row in mixed[:, :, 0]])
+    assert len({tuple(o.tolist()) for o in orders}) == len(x)
+    jumps = (steps.diff(dim=1) != 1).sum(dim=1)
+    assert jumps.max() <= 3
+    scaled = primus.changed(x, ("scale",), generator()) / x
+    assert torch.allclose(scaled.std(dim=1), torch.zeros(()), atol=1e-4)  # one factor a channel
+    assert scaled[:, 0].std() > 0.1
+    noisy = primus.changed(x, ("noise",), generator()) - x
+    assert abs(float(noisy.std()) - 0.1) < 0.02
+
+
+def test_what_primus_remembers_changes_its_loss() -> None:
+    config = EncoderConfig(width=16, video_scale=0.125, sensor_scale=0.125)
+    found = {}
+    cases: dict[str, dict[str, Any]] = {
+        "plain": {"neighbours": False},
+        "near": {},
+        "negatives": {"negatives": "queue", "neighbours": False},
+        "no views": {"self_share": 0.0},
+    }
+    for name, changes in cases.items():
+        torch.manual_seed(0)
+        settings = PrimusConfig(samples=200, queue=12, **changes)
+        model = primus.Primus(3, config, settings)
+        memory = primus.Memory(model, 24)
+        for start in (10, 20):
+            before = batch()
+            memory.remember(dataclasses.replace(before, window=before.window + start))
+        found[name] = {k: float(v.detach()) for k, v in model.losses(batch(), memory).items()}
+    assert found["near"]["contrast"] > found["plain"]["contrast"] + 0.1
+    assert found["near"]["views"] > found["plain"]["views"] + 0.1
+    assert found["negatives"]["contrast"] > found["plain"]["contrast"] + 0.05
+    assert set(found["no views"]) == {"contrast"}
+
+
+def test_slow_copies_follow() -> None:
+    config = EncoderConfig(width=16, video_scale=0.125, sensor_scale=0.125)
+    model = primus.Primus(3, config, PrimusConfig(samples=200, momentum=0.5))
+    memory = primus.Memory(model, 24)
+    slow, fast = (h.get_parameter("bias") for h in (memory.slow[2], model.to_views))
+    with torch.no_grad():
+        fast.add_(1.0)
+    before = slow.clone()
+    memory.remember(dataclasses.replace(batch(), step=100))
+    torch.testing.assert_close(slow - before, torch.full_like(slow, 0.5))
+
+
+def test_comodo_can_be_probed_at_its_head() -> None:
+    config = EncoderConfig(width=16, video_scale=0.125, sensor_scale=0.125)
+    model = Comodo(3, config, ComodoConfig(hidden=32, output=16, probe="head")).eval()
+    assert model.describe(batch().samples)[1].shape == (6, 16)
+    assert model.embedding_width == 16
+    kept = Comodo(3, config, ComodoConfig(hidden=32, output=16)).eval()
+    assert kept.describe(batch().samples)[1].shape == (6, 32)
+
+
+def test_a_spectrogram_shows_the_pitch() -> None:
+    settings = CavMaeConfig()
+    t = torch.arange(128) / 128
+    tones = torch.stack([torch.sin(2 * torch.pi * f * t) for f in (8.0, 32.0, 56.0)])
+    made = cav_mae.Spectrogram(1, settings).eval()(tones[:, :, None])
+    assert made.shape == (3, 1, 32, 32)
+    loudest = made[:, 0, :, 8:24].mean(dim=2).argmax(dim=1).tolist()
+    expected = [f / 64 * 31 for f in (8.0, 32.0, 56.0)]
+    np.testing.assert_allclose(loudest, expected, atol=1.1)
+
+
+def test_patches_hold_every_pixel_once_and_know_their_place() -> None:
+    picture = torch.arange(2 * 3 * 4 * 8 * 8.0).reshape(2, 3, 4, 8, 8)
+    patches, place = cav_mae._cut(picture, (2, 4, 4), 32)
+    assert patches.shape == (2, 8, 3 * 2 * 4 * 4)
+    assert torch.equal(patches.flatten(1).sort(dim=1).values, picture.flatten(1).sort(1).values)
+    corner = picture[0, :, :2, :4, :4]
+    assert set(patches[0, 0].tolist()) == set(corner.flatten().tolist())
+    assert len({tuple(row.tolist()) for row in place}) == 8
+
+
+def test_a_masked_autoencoder_learns_only_from_what_was_hidden() -> None:
+    left = cav_mae._left(5, 20, 0.75, generator())
+    assert left.shape == (5, 5)
+    assert all(len(set(row.tolist())) == 5 for row in left)
+    config = EncoderConfig(width=16)
+    settings = CavMaeConfig(depth=1, samples=64, window=16, bins=16)
+    torch.manual_seed(0)
+    model = cav_mae.CavMae(3, config, settings)
+    first = {k: float(v.detach()) for k, v in model.losses(batch()).items()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    last = first
+    for _ in range(30):
+        terms = model.losses(batch())
+        optimizer.zero_grad()
+        sum(terms.values(), torch.zeros(())).backward()
+        optimizer.step()
+        last = {k: float(v.detach()) for k, v in terms.items()}
+    assert last["masked"] < 0.9 * first["masked"]
+    heavy = cav_mae.CavMae(3, config, dataclasses.replace(settings, contrast_weight=1.0))
+    heavy.load_state_dict(model.state_dict())
+    light = model.losses(batch())["contrast"]
+    torch.testing.assert_close(heavy.losses(batch())["contrast"], 100 * light, rtol=1e-3, atol=0)
