@@ -58,13 +58,22 @@ class OnlineClustering:
         directions = F.normalize(self.centroids, dim=1).to(features.device)
         return F.normalize(features, dim=1) @ directions.T / temperature
 
-    def update(self, index: Tensor, features: Tensor, momentum: float) -> None:
+    def shuffle(self, seed: int) -> None:
+        """Deals the labels out anew: a control that has clusters of the same sizes and no sense."""
+        order = torch.randperm(len(self.label), generator=torch.Generator().manual_seed(seed))
+        self.label = self.label[order]
+        self.previous = self.label.clone()
+        self.update_centroids()
+
+    def update(
+        self, index: Tensor, features: Tensor, momentum: float, *, assign: bool = True
+    ) -> None:
         """Moves bank rows ``index`` towards ``features`` [n, d] and assigns them anew."""
         fresh = F.normalize(features.detach().float().cpu(), dim=1)
         mixed = (1 - momentum) * self.memory_bank[index] + momentum * fresh
         self.memory_bank[index] = F.normalize(mixed, dim=1)
-        nearest = self.logits(self.memory_bank[index], 1.0).argmax(dim=1)
-        self.label[index] = nearest
+        if assign:
+            self.label[index] = self.logits(self.memory_bank[index], 1.0).argmax(dim=1)
 
     def update_centroids(self) -> None:
         """Means of bank rows; an empty cluster keeps its centroid."""
@@ -113,7 +122,9 @@ class OnlineClustering:
         self.update_centroids()
         clusters = len(self.centroids)
         least = max(10, int(config.small_cluster * len(self.label) / clusters))
-        refilled = self.refill_small(min(least, len(self.label) // (2 * clusters)), seed)
+        refilled = 0
+        if config.pseudo_labels == "clustered":
+            refilled = self.refill_small(min(least, len(self.label) // (2 * clusters)), seed)
         self.confident = equations.confident(self.distances(), self.label, config.confident_q)
         changed = float((self.label != self.previous).float().mean())
         self.previous = self.label.clone()

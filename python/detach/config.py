@@ -5,7 +5,6 @@ versions of the method differ: the arXiv paper, the camera-ready, and what the a
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -18,6 +17,8 @@ from detach.baseline_config import (
     SupervisedConfig,
 )
 from detach.ranges import check as _check
+from detach.stage_config import SpatialStageConfig as SpatialStageConfig
+from detach.stage_config import TemporalStageConfig as TemporalStageConfig
 
 Preset = Literal["recommended", "paper-v1", "camera-ready", "authors-code"]
 Method = Literal[
@@ -144,92 +145,6 @@ class EncoderConfig:
         size = self.motion_size_px
         _check("motion_size_px", size, size is None or size >= 8, ">= 8, or none")
         _check("percentile_q", self.percentile_q, 0 <= self.percentile_q <= 1, "in [0, 1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpatialStageConfig:
-    """Stage 1: find places. Section 3.1 of the paper."""
-
-    epochs: int = 25
-    """Cap; it stops earlier when labels have settled."""
-    warmup_epochs: int = 5
-    """Clustering alone."""
-    joint_epochs: int = 10
-    """Clustering and the video encoder (T in the paper); refinement follows."""
-    stop_change: float = 0.01
-    """Stop when fewer pseudo-labels than this share change, twice in a row, after refinement has
-    run for 3 epochs."""
-    batch_size: int = 256
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    clusters: int | None = None
-    """K; None takes the number of distinct sensor places plus one for quiet windows."""
-    head: Literal["centroids", "learnable"] = "centroids"
-    cluster_temperature: float = 0.1
-    """tau of the cosine classifier on centroids."""
-    bank_momentum: float = 0.5
-    """Share of the new feature in the memory bank."""
-    centroid_every: int | None = None
-    """Steps between centroid updates; None updates once an epoch."""
-    small_cluster: float = 0.15
-    """A cluster below this share of N / K (and at least 10) is refilled from the largest."""
-    alpha: float = 1.0
-    beta: float = 1.5
-    """Eq. 4."""
-    confident_q: float = 0.75
-    """Quantile of the distance to the own centroid up to which a window is confident."""
-    cluster_on: Literal["all", "confident"] = "all"
-    """Which windows Eq. 1 sees once the video encoder has joined."""
-    video_gate: float = 0.9
-    """Softmax the video must reach to correct an ambiguous window; 0 lets all through."""
-    freeze_video: bool = True
-    """Whether the video encoder stands still during refinement."""
-    refine: bool = True
-
-    def __post_init__(self) -> None:
-        _check_training(self)
-        _check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0, ">= 0")
-        _check("joint_epochs", self.joint_epochs, self.joint_epochs >= 0, ">= 0")
-        _check("clusters", self.clusters, self.clusters is None or self.clusters >= 2, ">= 2")
-        every = self.centroid_every
-        _check("centroid_every", every, every is None or every >= 1, ">= 1")
-        _check("bank_momentum", self.bank_momentum, 0 < self.bank_momentum <= 1, "in (0, 1]")
-        temperature = self.cluster_temperature
-        _check("cluster_temperature", temperature, temperature > 0, "> 0")
-        _check("confident_q", self.confident_q, 0 < self.confident_q <= 1, "in (0, 1]")
-        _check("video_gate", self.video_gate, 0 <= self.video_gate < 1, "in [0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TemporalStageConfig:
-    """Stage 2: align motion. Section 3.2 of the paper."""
-
-    epochs: int = 50
-    batch_size: int = 256
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    temperature: float = 0.10
-    """tau_contrast of Eq. 12."""
-    lambda_hard: float = 3.0
-    """Weight of the hardest negative in Eq. 8; 1 turns spatial weighting off."""
-    gate: Literal["spatial", "none"] = "spatial"
-    """Whether Eq. 10 damps only pairs that are also spatially similar."""
-    power: Literal[1, 2] = 1
-    temporal: Literal["intra", "cross", "none"] = "intra"
-    """Temporal similarity within the modalities (Eq. 9), across them, or no damping."""
-    transpose: bool = True
-    """The sensor-to-video direction takes the transposed weight."""
-    momentum: float = 0.999
-    momentum_ramp: bool = True
-    """min(momentum, (1 + t) / (10 + t)) at step t; otherwise constant."""
-
-    def __post_init__(self) -> None:
-        _check_training(self)
-        _check("temperature", self.temperature, 1e-3 <= self.temperature <= 100, "in [0.001, 100]")
-        _check("lambda_hard", self.lambda_hard, self.lambda_hard >= 1, ">= 1")
-        _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,11 +286,3 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{f.name}.")
         else:
             yield f"{prefix}{f.name}", value
-
-
-def _check_training(stage: "SpatialStageConfig | TemporalStageConfig") -> None:
-    _check("epochs", stage.epochs, stage.epochs >= 1, ">= 1")
-    _check("batch_size", stage.batch_size, stage.batch_size >= 2, ">= 2")
-    rate, decay = stage.learning_rate, stage.weight_decay
-    _check("learning_rate", rate, 0 < rate < math.inf, "> 0 and finite")
-    _check("weight_decay", decay, 0 <= decay < math.inf, ">= 0 and finite")

@@ -57,9 +57,13 @@ class Detach(nn.Module):
 
     centroids: Tensor
 
-    def __init__(self, channels: int, clusters: int, config: EncoderConfig) -> None:
+    def __init__(
+        self, channels: int, clusters: int, config: EncoderConfig, *, motion: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
+        self.motion = motion
+        """Whether there is a temporal half: not where stage 2 is left out."""
         self.sensor_spatial = SensorSpatialEncoder(channels, config)
         self.sensor_temporal = SensorTemporalEncoder(channels, config)
         self.video_spatial = VideoSpatialEncoder(config)
@@ -87,13 +91,13 @@ class Detach(nn.Module):
 
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Spatial [N, K or d] and temporal features [N, d] of samples [N, T, C]."""
-        return self.place_of_sensors(samples), self.sensor_temporal(samples)
+        return self.place_of_sensors(samples), self._temporal(self.sensor_temporal(samples))
 
     @property
     def embedding_width(self) -> int:
-        """Of Eq. 6: K + d or 2d."""
-        places = self.config.spatial == "places"
-        return self.config.width + (len(self.centroids) if places else self.config.width)
+        """Of Eq. 6: K + d or 2d; K or d without a temporal half."""
+        spatial = len(self.centroids) if self.config.spatial == "places" else self.config.width
+        return spatial + (self.config.width if self.motion else 0)
 
     def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All that a head may see of samples [N, T, C].
@@ -104,7 +108,9 @@ class Detach(nn.Module):
         """
         features = self.sensor_spatial(samples)
         spatial = self._place(features)
-        embedding = equations.sensor_embedding(spatial, self.sensor_temporal(samples))
+        embedding = equations.sensor_embedding(
+            spatial, self._temporal(self.sensor_temporal(samples))
+        )
         if self.config.spatial == "features":
             return spatial, embedding, embedding[:, :0]
         return spatial, embedding, nn.functional.normalize(features, dim=1, eps=UNIT_EPS)
@@ -112,7 +118,11 @@ class Detach(nn.Module):
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
         """Spatial and temporal features [N, d] of frames [N, F, H, W, 3], uint8."""
         motion = motion_input(frames, self.config.motion_size_px, flow)
-        return self.place_of_video(shrink(frames, None)), self.video_temporal(motion)
+        temporal = self._temporal(self.video_temporal(motion))
+        return self.place_of_video(shrink(frames, None)), temporal
+
+    def _temporal(self, features: Tensor) -> Tensor:
+        return features if self.motion else features[:, :0]
 
     def _place(self, features: Tensor) -> Tensor:
         if self.config.spatial == "features":
@@ -193,7 +203,8 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.method in {"detach", "infonce"}:
-            return Detach(channels, clusters, config.encoders)
+            motion = config.stage2.epochs > 0
+            return Detach(channels, clusters, config.encoders, motion=motion)
         if config.method == "supervised":
             return Supervised(channels, classes, config.encoders)
         return _rival(config, channels, video_encoder)

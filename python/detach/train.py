@@ -142,16 +142,32 @@ def _train(
     save_config(out, config, about)
     write_json(out / ENV_FILE, _environment(device))
     with course.listening():
-        if isinstance(model, Detach):
-            if stage1_from is None and not course.done("stage1"):
-                train_spatial(model, windows, index, course, config)
-            train_temporal(model, windows, index, course, config)
-        elif isinstance(model, Supervised):
-            labels = windows.labels[material.track]
-            train_supervised(model, windows, material.parts, labels, course, config)
-        else:
-            train_rival(model, windows, index, course, config)
+        _fit(model, windows, material, course, config, spatial=stage1_from is None)
     save_run(out, config, model, windows.stats, about)
+
+
+def _fit(
+    model: Network,
+    windows: Windows,
+    material: Material,
+    course: Course,
+    config: RunConfig,
+    *,
+    spatial: bool,
+) -> None:
+    """Trains whatever it is; without ``spatial`` stage 1 is there already."""
+    index = material.parts["pretrain"]
+    if isinstance(model, Supervised):
+        labels = windows.labels[material.track]
+        train_supervised(model, windows, material.parts, labels, course, config)
+        return
+    if not isinstance(model, Detach):
+        train_rival(model, windows, index, course, config)
+        return
+    if spatial and not course.done("stage1"):
+        train_spatial(model, windows, index, course, config)
+    if config.stage2.epochs:
+        train_temporal(model, windows, index, course, config)
 
 
 @contextmanager

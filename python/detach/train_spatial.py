@@ -33,6 +33,8 @@ def train_spatial(
     clustering = OnlineClustering.start(
         _sensor_features(model, windows, index), len(model.centroids), config.seed
     )
+    if stage.pseudo_labels == "random":
+        clustering.shuffle(config.seed)
     trained = (model.sensor_spatial, model.sensor_places, model.video_spatial, model.video_places)
     a_epoch = -(-len(index) // stage.batch_size)
     steps = stage.epochs * a_epoch
@@ -54,7 +56,8 @@ def train_spatial(
             with stepper.autocast():
                 features, losses = work.losses(chosen, samples, frames)
             stepper.step(losses["sensor"] + losses["video"])
-            clustering.update(chosen, features, stage.bank_momentum)
+            free = stage.pseudo_labels == "clustered"
+            clustering.update(chosen, features, stage.bank_momentum, assign=free)
             done = course.epoch * a_epoch + course.step + 1
             if stage.centroid_every and done % stage.centroid_every == 0:
                 clustering.update_centroids()

@@ -6,22 +6,23 @@ weighted contrastive loss, whose weights see momentum copies. N windows, d featu
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detach import equations, ops, signs
+from detach import signs
 from detach.augment import colour_change, recolour, time_warp
 from detach.checkpoint import Stateful
-from detach.config import RunConfig, TemporalStageConfig
+from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
 from detach.encoders import motion_input, shrink
 from detach.model import Detach, batches, embed, load_batch
-from detach.optimizers import Stepper, full_precision
+from detach.optimizers import Stepper
+from detach.stage2_loss import Features, Overlap, stage2_loss
+from detach.stage2_loss import loss_options as loss_options  # offered here too
 
 WATCHED = 512
 """Windows on which failure signatures are looked for after an epoch."""
@@ -83,34 +84,14 @@ def _loss(
         change = colour_change(len(samples), config.augment.colour_jitter, generator)
         motion = recolour(motion, change[0])
     video, sensor = model.video_temporal(motion), model.sensor_temporal(samples)
-    features = (place.video, video.float(), place.sensor, sensor.float())
-    slow = slow or (video.detach().float(), sensor.detach().float())
-    options = loss_options(config.stage2, plain=config.method == "infonce")
-    if options["temporal"] == "cross" and not config.stage2.transpose:  # no kernel for that
-        with full_precision(samples.device):
-            return equations.weighted_contrastive_loss(*features, *slow, **options, transpose=False)
-    return ops.weighted_contrastive_loss(*features, *slow, **options)
-
-
-class LossOptions(TypedDict):
-    """Keyword arguments of `ops.weighted_contrastive_loss`."""
-
-    temperature: float
-    lambda_hard: float
-    gate: Literal["spatial", "none"]
-    power: int
-    temporal: Literal["intra", "cross", "none"]
-
-
-def loss_options(stage: TemporalStageConfig, *, plain: bool) -> LossOptions:
-    """Arguments of the loss; ``plain`` makes it InfoNCE."""
-    return {
-        "temperature": stage.temperature,
-        "lambda_hard": 1.0 if plain else stage.lambda_hard,
-        "gate": stage.gate,
-        "power": stage.power,
-        "temporal": "none" if plain else stage.temporal,
-    }
+    features = Features(place.video, video.float(), place.sensor, sensor.float())
+    return stage2_loss(
+        features,
+        slow or (video.detach().float(), sensor.detach().float()),
+        config.stage2,
+        plain=config.method == "infonce",
+        overlap=Overlap(place.recording, place.start_s, config.windows.seconds),
+    )
 
 
 def freeze_spatial(model: Detach) -> None:
@@ -126,11 +107,15 @@ def freeze_spatial(model: Detach) -> None:
 
 @dataclass(frozen=True)
 class Places:
-    """Frozen place features of windows, [N, d] each, and their cluster, [N]."""
+    """Frozen place features of windows, [N, d] each, their cluster, [N], and where they are."""
 
     video: Tensor
     sensor: Tensor
     label: Tensor
+    recording: Tensor
+    """Where each window is, [N], int64."""
+    start_s: Tensor
+    """When it starts there, [N]."""
 
     @classmethod
     @torch.no_grad()
@@ -143,12 +128,15 @@ class Places:
             sensor.append(model.place_of_sensors(samples))
             video.append(model.place_of_video(shrink(frames, None)))
         felt = torch.cat(sensor)
-        return cls(torch.cat(video), felt, model.nearest(felt))
+        where = torch.from_numpy(windows.recording[index].astype(np.int64)).to(device)
+        when = torch.from_numpy(windows.start_s[index]).to(device)
+        return cls(torch.cat(video), felt, model.nearest(felt), where, when)
 
     def rows(self, rows: NDArray[np.int64]) -> "Places":
         """Those of one batch."""
         chosen = torch.from_numpy(rows).to(self.label.device)
-        return Places(self.video[chosen], self.sensor[chosen], self.label[chosen])
+        parts = (self.video, self.sensor, self.label, self.recording, self.start_s)
+        return Places(*(part[chosen] for part in parts))
 
 
 class MomentumEncoders:
@@ -157,7 +145,9 @@ class MomentumEncoders:
     def __init__(self, model: Detach, config: RunConfig) -> None:
         self._online = nn.ModuleList([model.video_temporal, model.sensor_temporal])
         self._stage = config.stage2
-        self.needed = config.method != "infonce" and config.stage2.temporal != "none"
+        stage = config.stage2
+        looks = stage.temporal != "none" and stage.negatives in {"weighted", "constant"}
+        self.needed = config.method != "infonce" and looks and stage.detach_weight
         """Whether the loss looks at temporal similarity at all."""
         self.encoders = copy.deepcopy(self._online)
         self.encoders.eval().requires_grad_(False)
