@@ -89,6 +89,23 @@ def test_a_variant_of_stage_2_trains_to_something_else(
     assert all((a[k] - b[k]).abs().max() > 1e-6 for k in moved)
 
 
+@pytest.mark.parametrize("kind", ["light", "transformer"])
+def test_another_sensor_encoder_trains_and_tells_order(
+    material: Material, usual: Path, tmp_path: Path, kind: str
+) -> None:
+    config = small(encoders={"motion": kind})
+    run = train(material, tmp_path / "run", config, say=quiet)
+    model, other = load_run(run).model, load_run(usual).model
+    assert isinstance(model, Detach)
+    assert isinstance(other, Detach)
+    assert type(model.sensor_temporal) is not type(other.sensor_temporal)
+    samples = torch.from_numpy(material.windows.samples[:8])
+    with torch.no_grad():
+        made, turned = model.sensor_temporal(samples), model.sensor_temporal(samples.flip(1))
+    assert made.shape == (8, 16)
+    assert (made - turned).abs().max() > 1e-3
+
+
 def test_shuffled_pairs_train_to_something_else(
     material: Material, usual: Path, tmp_path: Path
 ) -> None:

@@ -125,6 +125,9 @@ class EncoderConfig:
     """The sensor temporal encoder sees each channel less its mean over the window, as the video's
     sees frame differences: bias and tilt are left to the spatial one. On the simulated home F1 goes
     from 0.82 to 0.92."""
+    motion: Literal["attention", "light", "transformer"] = "attention"
+    """The sensor temporal encoder: convolutions, a GRU both ways and attention; convolutions and a
+    GRU alone; or a transformer over patches of samples (Table 6)."""
     spatial: Literal["places", "features"] = "places"
     """What the frozen half of an embedding holds: roots of the probabilities of the K places,
     which both modalities name alike, or each encoder's own features, which lie in unrelated spaces

@@ -91,6 +91,72 @@ class SensorTemporalEncoder(nn.Module):
         return self.project(self.value((attention @ hidden).squeeze(1)))  # type: ignore[no-any-return]
 
 
+class LightSensorEncoder(nn.Module):
+    """Table 6, lightweight: convolutions and a GRU, whose last state is the feature."""
+
+    def __init__(self, channels: int, config: EncoderConfig) -> None:
+        super().__init__()
+        a, b = _scaled(32, config.sensor_scale), _scaled(64, config.sensor_scale)
+        self.centre = config.centre_motion
+        self.convolutions = nn.Sequential(
+            *_same(channels, a, kernel=5, dilation=1),
+            nn.MaxPool1d(2),
+            *_same(a, b, kernel=3, dilation=2),
+            nn.MaxPool1d(2),
+        )
+        self.norm = nn.GroupNorm(4, b)
+        self.recurrent = nn.GRU(b, config.width, batch_first=True)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """[N, T, C] -> [N, d]."""
+        if self.centre:
+            samples = samples - samples.mean(dim=1, keepdim=True)
+        steps = self.norm(self.convolutions(samples.transpose(1, 2))).transpose(1, 2)
+        _, last = self.recurrent(steps)
+        return last[0]  # type: ignore[no-any-return]
+
+
+class TransformerSensorEncoder(nn.Module):
+    """Table 6, heavyweight: four transformer layers over 32 patches of samples."""
+
+    LAYERS, PATCH = 4, 4
+
+    def __init__(self, channels: int, config: EncoderConfig) -> None:
+        super().__init__()
+        width = max(32, _scaled(256, config.sensor_scale) // 32 * 32)
+        self.centre = config.centre_motion
+        self.embed = nn.Linear(channels * self.PATCH, width)
+        self.place = nn.Parameter(torch.zeros(STEPS, width))
+        nn.init.normal_(self.place, std=0.02)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, width // 32, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(self.LAYERS)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, config.width)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """[N, T, C] -> [N, d]; T is resized to 128 first."""
+        if self.centre:
+            samples = samples - samples.mean(dim=1, keepdim=True)
+        patches = resize_samples(samples, STEPS * self.PATCH).unflatten(1, (STEPS, self.PATCH))
+        tokens = self.embed(patches.flatten(2)) + self.place
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.project(self.norm(tokens).mean(dim=1))  # type: ignore[no-any-return]
+
+
+def motion_encoder(channels: int, config: EncoderConfig) -> nn.Module:
+    """The sensor temporal encoder that is configured, [N, T, C] -> [N, d]."""
+    if config.motion == "light":
+        return LightSensorEncoder(channels, config)
+    if config.motion == "transformer":
+        return TransformerSensorEncoder(channels, config)
+    return SensorTemporalEncoder(channels, config)
+
+
 class VideoSpatialEncoder(nn.Module):
     """Section 3.1: where in the picture something is. [N, F, H, W, 3] in [0, 1] -> [N, d].
 

@@ -31,9 +31,9 @@ from detach.data.windows import ChannelStats, Windows
 from detach.encoders import (
     MIN_SAMPLES,
     SensorSpatialEncoder,
-    SensorTemporalEncoder,
     VideoSpatialEncoder,
     VideoTemporalEncoder,
+    motion_encoder,
     motion_input,
     shrink,
 )
@@ -65,7 +65,7 @@ class Detach(nn.Module):
         self.motion = motion
         """Whether there is a temporal half: not where stage 2 is left out."""
         self.sensor_spatial = SensorSpatialEncoder(channels, config)
-        self.sensor_temporal = SensorTemporalEncoder(channels, config)
+        self.sensor_temporal = motion_encoder(channels, config)
         self.video_spatial = VideoSpatialEncoder(config)
         self.video_temporal = VideoTemporalEncoder(config)
         self.video_places = nn.Linear(config.width, clusters)
