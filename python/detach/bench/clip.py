@@ -26,7 +26,7 @@ from detach.edge.film import average
 from detach.errors import UsageError
 from detach.export import onnx_graph, parity
 from detach.export.graphs import Graph, video_graphs
-from detach.model import build
+from detach.model import Detach, build
 
 RECIPE = "small"
 USUAL, WHOLE = (64, 112), (64, 112, 224)
@@ -131,6 +131,7 @@ def _motion_px(side: tuple[int, ...], config: RunConfig) -> tuple[int, int]:
 def _graphs(config: RunConfig, side: tuple[int, int]) -> dict[str, Body]:
     """A call of each video graph on one clip, once they were compared with torch."""
     model = build(config, CHANNELS, CLUSTERS, 0).eval()
+    assert isinstance(model, Detach)  # noqa: S101 -- the recipe is
     chance = torch.Generator().manual_seed(0)
     bodies: dict[str, Body] = {}
     for name, graph in video_graphs(model).items():
