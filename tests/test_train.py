@@ -249,9 +249,9 @@ def test_centroids_move_every_few_steps_across_epochs(
 def noting(name: str, letter: str, events: list[str]) -> Any:
     real = getattr(OnlineClustering, name)
 
-    def method(*parts: Any) -> Any:
+    def method(*parts: Any, **named: Any) -> Any:
         events.append(letter)
-        return real(*parts)
+        return real(*parts, **named)
 
     return method
 
