@@ -8,13 +8,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from detach.assess import embed_sensors, unusual
 from detach.config import RunConfig, SplitConfig, override
 from detach.data.labels import NOTHING
 from detach.data.recording import read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import load_windows
 from detach.errors import DataError, UsageError
-from detach.evaluate import embed_sensors, evaluate, find_runs, unusual
+from detach.evaluate import evaluate, find_runs
 from detach.model import Detach, build, load_run, save_run
 from detach.results import (
     CLOCK,

@@ -3,6 +3,7 @@
 N windows, T samples, C channels, F frames, H W pixels, K clusters, d feature width.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -303,6 +304,11 @@ def save_config(folder: Path, config: RunConfig, about: dict[str, Any]) -> None:
     """Writes the resolved configuration and what it was applied to."""
     body = {"schema": RUN_SCHEMA, "about": about, "config": _plain(asdict(config))}
     write_whole(folder / CONFIG_FILE, yaml.safe_dump(body, sort_keys=False).encode())
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a run's weights, by which heads, results and bundles name them."""
+    return hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
 
 
 def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:

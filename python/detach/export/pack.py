@@ -1,6 +1,5 @@
 """A run folder made into a bundle: graphs, their checks, golden windows and the manifest."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from detach.export.graphs import (
 )
 from detach.export.precision import to_half, to_int8
 from detach.export.windows import Material, read_material
-from detach.model import MODEL_FILE, Run, Supervised, load_config, load_run
+from detach.model import Run, Supervised, load_config, load_run, weights_digest
 from detach.probe import Head, load_head
 
 EXAMPLE = 3
@@ -51,7 +50,7 @@ def pack(
     """See `detach.export.export`; int8 among ``precisions`` is for the video graphs."""
     run = load_run(folder)
     _model(run)
-    digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    digest = weights_digest(folder)
     head = _head(run, digest, say)
     wanted = _outputs(run, head, outputs)
     video = video and not isinstance(run.model, Supervised)

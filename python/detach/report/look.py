@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
+from detach.assess import PLACE_TRACKS
 from detach.data.recording import read_dataset
 from detach.data.windows import Windows, load_windows
-from detach.evaluate import PLACE_TRACKS
 from detach.model import Embeddings, Supervised, embed, load_run
 from detach.report.strips import Sample, choose, usual_motion
 from detach.results import Task
