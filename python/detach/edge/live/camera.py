@@ -24,6 +24,8 @@ from detach.errors import MachineError
 
 LARGEST_SIDE = 4096
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 960.0
+OPENING_S = 20.0
+"""A small machine takes seconds to start the process, and a network camera to send a key frame."""
 KEPT_S = 8.0
 """Pictures of so long are kept."""
 
@@ -88,7 +90,7 @@ class Camera:
         self._lock = threading.Lock()
         self._starts: deque[float] = deque(maxlen=source.restarts_a_minute)
         self._wait_until_s, self._pause_s = 0.0, FIRST_PAUSE_S
-        self._heard_s = 0.0
+        self._heard_s, self._frames_before = 0.0, 0
         self.counts: Counter[str] = Counter()
 
     def watch(self) -> None:
@@ -96,8 +98,8 @@ class Camera:
         now_s = self._clock.monotonic()
         if self._process is not None and self._process.poll() is not None:
             self._end("has ended")
-        elif self._process is not None and now_s - self._heard() > self._source.silent_after_s:
-            self._end(f"sent no picture for {self._source.silent_after_s:g} s")
+        elif self._process is not None and now_s - self._heard() > self._patience_s():
+            self._end(f"sent no picture for {self._patience_s():g} s")
         if self._process is None and now_s >= self._wait_until_s:
             self._start(now_s)
 
@@ -120,6 +122,7 @@ class Camera:
             return
         self._starts.append(now_s)
         self._heard_s = now_s
+        self._frames_before = self.counts["frames"]
         self.counts["starts"] += 1
         self._process = self._spawn(self._order, self._take)
 
@@ -127,6 +130,11 @@ class Camera:
         self.counts["ended"] += 1
         said = self.close()
         self._say(f"the camera {why}{': ' if said else ''}{said}; it is started again")
+
+    def _patience_s(self) -> float:
+        if self.counts["frames"] > self._frames_before:
+            return self._source.silent_after_s
+        return max(self._source.silent_after_s, OPENING_S)
 
     def _heard(self) -> float:
         with self._lock:
