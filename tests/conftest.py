@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,16 @@ def one_thread() -> None:
     """Two workers of a test run must not fight over the cores."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Any]:
+    """Starts processes of several, for a tenth of what importing torch costs."""
+    from .worlds import Nursery  # type: ignore[import-not-found]
+
+    server = Nursery()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

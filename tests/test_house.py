@@ -21,6 +21,7 @@ MAY_IMPORT_CORE = {
     "kernels.py",
     "ops/contrast_cpu.py",
     "ops/contrast_cuda.py",
+    "ops/contrast_pairs.py",
     "ops/dispatch.py",
     "ops/percentile.py",
 }

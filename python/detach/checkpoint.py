@@ -4,11 +4,13 @@ A checkpoint is one safetensors file of every tensor, with all other state as JS
 Nothing is pickled.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -64,6 +66,19 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]
         return dict(json.loads(meta["facts"]))
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be resumed from: {error}") from error
+
+
+def digest(parts: Mapping[str, Stateful]) -> str:
+    """SHA-256 of all tensors and numbers of ``parts``."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for name, part in parts.items():
+        _flatten(part.state_dict(), name, tensors, plain)
+    found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:

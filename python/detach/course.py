@@ -7,11 +7,10 @@ what it would have seen.
 import json
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -20,9 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detach.checkpoint import Stateful, load_checkpoint, save_checkpoint, write_whole
-from detach.errors import DivergedError, MachineError
+from detach.checkpoint import Stateful, digest, load_checkpoint, save_checkpoint, write_whole
+from detach.distributed import ALONE, World
+from detach.errors import DivergedError, MachineError, UsageError
 from detach.model import METRICS_FILE
+from detach.pace import Pace, minutes
+from detach.share import Share
 
 STAGES = (
     *("stage1", "stage2", "global", "supervised"),
@@ -31,7 +33,12 @@ STAGES = (
 """In the order in which a run may go through them; random numbers go by place."""
 OWN_SETTINGS = ("stage1", "stage2", "supervised")
 SAVE_EVERY_S = 120.0
-SAY_EVERY_S = 10.0
+COMPARE_EVERY = 100
+"""Steps after which several processes compare their weights."""
+PATIENCE_S = 8.0
+"""How long the step at hand may take once the run is to end."""
+MOST_SKIPPED = 3
+"""Batches in a row that may give no finite loss and gradient."""
 
 Batch = TypeVar("Batch")
 
@@ -40,15 +47,24 @@ class Course:
     """One run, stage by stage, epoch by epoch, step by step."""
 
     def __init__(
-        self, folder: Path, seed: int, *, resume: bool, say: Callable[[str], None]
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        resume: bool,
+        say: Callable[[str], None],
+        world: World = ALONE,
     ) -> None:
         self.folder = folder
+        self.world = world
         self.seed = seed
         self.say = say
         self.extra: dict[str, Any] = {}
         """Small facts a stage wants back after resuming; JSON-able."""
         self.epoch = 0
         self.step = 0
+        self.share = Share(0, 0, 0)
+        """This process's windows of the batch at hand."""
         self._stage = ""
         self._parts: Mapping[str, Stateful] = {}
         self._sums: dict[str, float] = {}
@@ -56,18 +72,25 @@ class Course:
         if resume and not self.last.is_file():
             say(f"{folder}: nothing was saved before it ended, so it begins anew")
             resume = False
-        self._resume = _read_place(self.last) if resume else None
+        self._resume = _read_place(self.last, world.size) if resume else None
         self._stop: int | None = None
+        self._ends = False
         self._lines = 0
-        self._clock = _Clock()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not resume:
+        self._clock = Pace()
+        if world.first:
+            folder.mkdir(parents=True, exist_ok=True)
+        if world.first and not resume:
             (folder / METRICS_FILE).unlink(missing_ok=True)
+
+    @staticmethod
+    def checkpoint(folder: Path) -> Path:
+        """Where the newest checkpoint of a run folder is."""
+        return folder / "checkpoints" / "last.safetensors"
 
     @property
     def last(self) -> Path:
         """The newest checkpoint."""
-        return self.folder / "checkpoints" / "last.safetensors"
+        return self.checkpoint(self.folder)
 
     @property
     def progress(self) -> float:
@@ -81,20 +104,27 @@ class Course:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step at hand, saved; a second one at once."""
+        """Ctrl-C and SIGTERM end the run after the step at hand, saved; a second one at once.
+
+        So does a step that takes more than `PATIENCE_S`; then the last checkpoint stands.
+        """
 
         def note(number: int, _: FrameType | None) -> None:
-            if self._stop is not None:
+            if number == signal.SIGALRM or (self._stop is not None and self.world.alone):
                 raise KeyboardInterrupt
             self._stop = number
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
 
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
         try:
-            old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+            old = {s: signal.signal(s, note) for s in numbers}
         except ValueError:  # not the main thread: whoever started us handles signals
             old = {}
         try:
             yield
         finally:
+            if old:
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
             for number, handler in old.items():
                 signal.signal(number, handler)
 
@@ -118,19 +148,35 @@ class Course:
         """Shuffled batches of nearly equal size of ``count`` windows, the next one loading ahead.
 
         Yields:
-            Positions [n] in 0..count-1, and what ``load`` made of them.
+            Positions [n] in 0..count-1 of a whole batch, and what ``load`` made of those that are
+            this process's `share`.
+
+        Raises:
+            UsageError: More processes than windows in a batch.
         """
         order = self._random().permutation(count)
         pieces = np.array_split(order, max(1, math.ceil(count / batch_size)))
+        if len(pieces[-1]) < self.world.size:
+            raise self.world.once(
+                UsageError(
+                    f"{self._stage}: a batch of {len(pieces[-1])} windows is too small for "
+                    f"{self.world.size} processes; raise {self._stage}.batch_size or start fewer"
+                )
+            )
+
+        def own(i: int) -> NDArray[np.int64]:
+            return pieces[i][self.world.share(len(pieces[i])).rows]
+
         with ThreadPoolExecutor(1) as ahead:
             coming: Future[Batch] | None = None
             while self.step < len(pieces):
                 piece = pieces[self.step]
+                self.share = self.world.share(len(piece))
                 waited = time.perf_counter()
-                batch = coming.result() if coming else load(piece)
+                batch = coming.result() if coming else load(own(self.step))
                 self._clock.data_s += time.perf_counter() - waited
                 more = self.step + 1 < len(pieces)
-                coming = ahead.submit(load, pieces[self.step + 1]) if more else None
+                coming = ahead.submit(load, own(self.step + 1)) if more else None
                 yield piece, batch
                 self.step += 1
                 self._windows += len(piece)
@@ -142,22 +188,48 @@ class Course:
         words = self._random(self.step + 1).integers(0, 2**62)
         return torch.Generator().manual_seed(int(words))
 
-    def add(self, **values: torch.Tensor | float) -> None:
+    def add(self, taken: bool = True, **shares: torch.Tensor | float) -> bool:
         """Adds losses of one step to the epoch's means.
 
+        Args:
+            taken: Whether the optimizer went its step: its gradients were finite.
+            shares: This process's; they are summed over processes.
+
+        Returns:
+            Whether the batch counts; one that is not finite is left out and counted.
+
         Raises:
-            DivergedError: A value is not finite. The last checkpoint stands.
+            DivergedError: `MOST_SKIPPED` batches in a row do not. The last checkpoint stands.
         """
-        for name, value in values.items():
-            number = float(value.detach()) if isinstance(value, torch.Tensor) else value
-            if not math.isfinite(number):
-                option = self._stage if self._stage in OWN_SETTINGS else "stage2"
-                raise DivergedError(
-                    f"{self._stage}, epoch {self.epoch + 1}, step {self.step + 1}: {name} is "
-                    f"{number}. Lower {option}.learning_rate; the last good state is {self.last}"
-                )
-            self._sums[name] = self._sums.get(name, 0.0) + number
+        own = [float(x.detach()) if isinstance(x, torch.Tensor) else x for x in shares.values()]
+        *whole, stop = self.world.sum_numbers([*own, float(self._stop is not None)])
+        self._ends = stop > 0
+        wrong = {n: x for n, x in zip(shares, whole, strict=True) if not math.isfinite(x)}
+        if wrong or not taken:
+            self._skip(wrong or {"the gradient": math.nan})
+            return False
+        self.extra.pop("in_a_row", None)
+        for name, value in zip(shares, whole, strict=True):
+            self._sums[name] = self._sums.get(name, 0.0) + value
         self._sums["steps"] = self._sums.get("steps", 0.0) + 1
+        return True
+
+    def _skip(self, wrong: Mapping[str, float]) -> None:
+        """Counts a batch that taught nothing."""
+        what = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+        row = {"stage": self._stage, "epoch": self.epoch + 1, "step": self.step + 1}
+        self._write({**row, "skipped": what})
+        self.extra["skipped"] = self.extra.get("skipped", 0) + 1
+        self.extra["in_a_row"] = self.extra.get("in_a_row", 0) + 1
+        if self.extra["in_a_row"] >= MOST_SKIPPED:
+            option = self._stage if self._stage in OWN_SETTINGS else "stage2"
+            raise self.world.once(
+                DivergedError(
+                    f"{self._stage}, epoch {self.epoch + 1}, step {self.step + 1}: {what}, for the "
+                    f"third batch in a row. Lower {option}.learning_rate, or look for values that "
+                    f"are no numbers with detach inspect; the last good state is {self.last}"
+                )
+            )
 
     def close_epoch(self, **facts: Any) -> None:
         """Writes the epoch's line to metrics.jsonl and shows it."""
@@ -169,9 +241,11 @@ class Course:
             "step": self.step,
             "losses": losses,
             **facts,
+            **({"skipped": self.extra["skipped"]} if self.extra.get("skipped") else {}),
             **self._clock.rates(),
         }
         self._write(row)
+        self._compare()
         self._clock.say(self._line(1.0, facts), self.say, force=True)
 
     def warn(self, sign: str, text: str) -> None:
@@ -192,9 +266,30 @@ class Course:
             "extra": self.extra,
             "lines": self._lines,
             "elapsed_s": self._clock.elapsed_s,
+            "processes": self.world.size,
         }
-        save_checkpoint(self.last, self._parts, facts)
+        if self.world.first:
+            save_checkpoint(self.last, self._parts, facts)
         self._clock.saved = time.perf_counter()
+
+    def _compare(self) -> None:
+        """That all processes have the same weights; one with bad memory would spoil all of them.
+
+        Raises:
+            MachineError: One has others.
+        """
+        if self.world.alone:
+            return
+        found = self.world.texts(digest(self._parts))
+        unlike = [str(r) for r, text in enumerate(found) if text != found[0]]
+        if unlike:
+            raise self.world.once(
+                MachineError(
+                    f"{self._stage}, epoch {self.epoch + 1}, step {self.step + 1}: weights of "
+                    f"process {', '.join(unlike)} are not those of process 0. Its memory or GPU "
+                    f"may be faulty, or its software another; go on from {self.last} with --resume"
+                )
+            )
 
     def _take_up(self, facts: Mapping[str, Any]) -> None:
         self.epoch, self.step = int(facts["epoch"]), int(facts["step"])
@@ -204,6 +299,8 @@ class Course:
         path = self.folder / METRICS_FILE
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         kept = text.splitlines()[: self._lines]
+        if not self.world.first:
+            return
         write_whole(path, "".join(f"{line}\n" for line in kept).encode())
         self.say(f"resumed at {self._stage}, epoch {self.epoch + 1}, step {self.step + 1}")
 
@@ -211,12 +308,20 @@ class Course:
         return np.random.default_rng([self.seed, STAGES.index(self._stage), self.epoch, *more])
 
     def _between_steps(self, share: float) -> None:
-        if self._stop is not None:
-            self.save()
-            raise KeyboardInterrupt
+        if self._ends or (self.world.alone and self._stop is not None):
+            self._end()
+        if (self.step + 1) % COMPARE_EVERY == 0:
+            self._compare()
         if time.perf_counter() - self._clock.saved > SAVE_EVERY_S:
             self.save()
         self._clock.say(self._line(share, {}), self.say, force=False)
+
+    def _end(self) -> None:
+        """Saves and stops; nothing interrupts that."""
+        with suppress(ValueError):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        self.save()
+        raise KeyboardInterrupt
 
     def _line(self, share: float, facts: Mapping[str, Any]) -> str:
         steps = self._sums.get("steps", 1.0)
@@ -225,10 +330,13 @@ class Course:
         if "change_rate" in facts:
             parts.append(f"labels changed {100 * facts['change_rate']:.1f} %")
         parts.append(f"{self._clock.rates()['windows_per_s']:.0f} windows/s")
-        parts.append(f"{_minutes(self._clock.left_s(self.epoch + share))} left")
+        parts.append(f"{minutes(self._clock.left_s(self.epoch + share))} left")
         return "  ".join(parts)
 
     def _write(self, row: Mapping[str, Any]) -> None:
+        self._lines += 1
+        if not self.world.first:
+            return
         path = self.folder / METRICS_FILE
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -238,64 +346,18 @@ class Course:
                 f"{path}: cannot be written: {error.strerror or error}; what is saved stands, go "
                 "on with --resume"
             ) from error
-        self._lines += 1
 
 
-class _Clock:
-    """Rates, time left, and when to speak: in place on a terminal, every 10 s otherwise."""
+def _read_place(path: Path, processes: int) -> str:
+    """The stage a checkpoint was written in, by as many processes.
 
-    def __init__(self) -> None:
-        self.before_s = 0.0
-        self.born = self.saved = self.spoke = time.perf_counter()
-        self.live = sys.stdout.isatty()
-        self.start_stage(1)
-
-    def start_stage(self, total: int) -> None:
-        self.total, self.windows, self.data_s = total, 0, 0.0
-        self.first: int | None = None
-        self.began = time.perf_counter()
-
-    def start_epoch(self, epoch: int) -> None:
-        if self.first is None:
-            self.first = epoch
-            self.began = time.perf_counter()
-
-    @property
-    def elapsed_s(self) -> float:
-        return self.before_s + time.perf_counter() - self.born
-
-    def rates(self) -> dict[str, float]:
-        spent = max(time.perf_counter() - self.began, 1e-9)
-        return {
-            "windows_per_s": round(self.windows / spent, 1),
-            "data_share": round(self.data_s / spent, 4),
-            "elapsed_s": round(self.elapsed_s, 2),
-        }
-
-    def left_s(self, epochs: float) -> float:
-        done = epochs - (self.first or 0)
-        spent = time.perf_counter() - self.began
-        return spent / done * (self.total - epochs) if done > 0 else math.nan
-
-    def say(self, line: str, say: Callable[[str], None], *, force: bool) -> None:
-        now = time.perf_counter()
-        if self.live:
-            if force or now - self.spoke > 0.2:
-                end = "\n" if force and line.startswith("warning") else ""
-                sys.stdout.write(f"\r\x1b[2K{line}{end}")
-                sys.stdout.flush()
-                self.spoke = now
-        elif now - self.spoke > SAY_EVERY_S or line.startswith("warning"):
-            say(line)
-            self.spoke = now
-
-
-def _minutes(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "?"
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
-
-
-def _read_place(path: Path) -> str:
-    """The stage a checkpoint was written in."""
-    return str(load_checkpoint(path, {})["stage"])
+    Raises:
+        UsageError: By others.
+    """
+    facts = load_checkpoint(path, {})
+    if (before := facts.get("processes", 1)) != processes:
+        raise UsageError(
+            f"{path} was written by {before} processes, and a run goes on as it began: start "
+            f"{before} with torchrun, not {processes}, or train into a new folder"
+        )
+    return str(facts["stage"])

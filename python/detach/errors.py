@@ -15,6 +15,14 @@ class DetachError(Exception):
     """Base of all errors shown to a user as one message."""
 
     exit_code = 1
+    said = True
+    """Whether this process shows it; not where another one of the same run does."""
+
+
+def elsewhere(error: DetachError) -> DetachError:
+    """The same error where another process shows it."""
+    error.said = False
+    return error
 
 
 class UsageError(DetachError):

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +24,7 @@ class Settings(Protocol):
 
 
 class Stepper:
-    """One optimisation step: backward, unscale, AdamW, schedule."""
+    """One optimisation step: backward, unscale, AdamW, schedule; or none of it."""
 
     def __init__(
         self,
@@ -33,8 +33,15 @@ class Stepper:
         steps: int,
         config: RunConfig,
         device: torch.device,
+        *,
+        buffers: Iterable[Tensor] = (),
+        reduce: Callable[[Sequence[nn.Parameter]], None] | None = None,
     ) -> None:
+        """``buffers`` are what `take_back` restores; ``reduce`` sums gradients over processes."""
         self._parameters = [p for p in parameters if p.requires_grad]
+        self._buffers = list(buffers)
+        self._before: list[Tensor] = []
+        self._reduce = reduce
         self.optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -45,19 +52,39 @@ class Stepper:
         self._device, self._precision = device, config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The precision forward passes run in."""
+    @contextlib.contextmanager
+    def forward(self) -> Iterator[None]:
+        """One forward pass, in its precision; `take_back` undoes what it does to buffers."""
+        self._before = [x.clone() for x in self._buffers]
         if self._precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, getattr(torch, self._precision))
+            yield
+            return
+        with torch.autocast(self._device.type, getattr(torch, self._precision)):
+            yield
 
-    def step(self, loss: Tensor) -> None:
-        """Goes one step down."""
+    @torch.no_grad()
+    def take_back(self) -> None:
+        """Running statistics are again as they were before the forward pass."""
+        for buffer, old in zip(self._buffers, self._before, strict=True):
+            buffer.copy_(old)
+
+    def step(self, loss: Tensor) -> bool:
+        """Goes one step down.
+
+        Returns:
+            False where a gradient is not finite: then nothing was changed. Where gradients are
+            scaled, that is the scaler's business: it halves the scale and says nothing.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        if self._reduce is not None:
+            self._reduce(self._parameters)
+        if not self.scaler.is_enabled() and not _finite(self._parameters):
+            return False
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Of optimizer, schedule and scaler."""
@@ -77,6 +104,11 @@ class Stepper:
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Where autocast would spoil the result: a cosine in bfloat16, over 0.1, is off by 0.03."""
     return torch.autocast(device.type, enabled=False)
+
+
+def _finite(parameters: Sequence[nn.Parameter]) -> bool:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return not gradients or bool(torch.nn.utils.get_total_norm(gradients, math.inf).isfinite())
 
 
 class _Warm:

@@ -62,6 +62,13 @@ def loss_options(stage: TemporalStageConfig, *, plain: bool) -> LossOptions:
     }
 
 
+def is_operator(stage: TemporalStageConfig, *, plain: bool) -> bool:
+    """Whether the loss is that of `ops.weighted_contrastive_loss`, which forms no N x N array."""
+    weighted = plain or (stage.negatives == "weighted" and stage.detach_weight)
+    crossed = not plain and stage.temporal == "cross" and not stage.transpose
+    return weighted and stage.logits == "whole" and not crossed
+
+
 def stage2_loss(
     features: Features,
     slow: tuple[Tensor, Tensor],
@@ -80,11 +87,9 @@ def stage2_loss(
         overlap: Where the windows are in time.
     """
     options = loss_options(stage, plain=plain)
-    fused = plain or (stage.negatives == "weighted" and stage.detach_weight)
-    if stage.logits == "whole" and fused:
+    if is_operator(stage, plain=plain):
         mask = overlap if stage.mask_overlap else None
-        if options["temporal"] != "cross" or stage.transpose:
-            return ops.weighted_contrastive_loss(*features, *slow, **options, mask=mask)
+        return ops.weighted_contrastive_loss(*features, *slow, **options, mask=mask)
     with full_precision(features.video_temporal.device):
         return _written_out(features, slow, stage, options, plain=plain, overlap=overlap)
 

@@ -1,12 +1,13 @@
 """One training run: material in, run folder out. The loops are in train_spatial, train_temporal."""
 
 import fcntl
+import hashlib
 import os
 import platform
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from detach import __version__
-from detach.config import RunConfig
+from detach.config import RunConfig, flatten
 from detach.course import Course
 from detach.data.recording import Dataset, read_dataset, write_json
 from detach.data.splits import split_windows
 from detach.data.windows import Windows, load_windows
+from detach.distributed import ALONE, World, joined, share_batch_norms
 from detach.errors import DataError, MachineError, UsageError
 from detach.model import (
     CONFIG_FILE,
@@ -87,8 +89,9 @@ def train(
     resume: bool = False,
     stage1_from: Path | None = None,
     say: Say = print,
+    world: World = ALONE,
 ) -> Path:
-    """Trains one method with one seed into the run folder ``out``.
+    """Trains one method with one seed into the run folder ``out``; all of ``world`` call it.
 
     With ``stage1_from``, a finished run whose stage 1 would be the same, only stage 2 is trained.
 
@@ -98,9 +101,10 @@ def train(
         DivergedError: The loss is no longer finite; the last checkpoint stands.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after saving.
     """
-    with _alone(out):
-        _check_folder(out, config, resume=resume)
-        _train(material, out, config, resume, stage1_from, say)
+    with _alone(out, world):
+        world.lead(lambda: _check_folder(out, config, resume=resume))
+        _check_alike(material, out, config, world)
+        _train(material, out, config, resume, stage1_from, say, world)
     return out
 
 
@@ -111,6 +115,7 @@ def _train(
     resume: bool,
     stage1_from: Path | None,
     say: Say,
+    world: World,
 ) -> None:
     windows, index = material.windows, material.parts["pretrain"]
     if config.augment.wrong_pictures:
@@ -120,11 +125,8 @@ def _train(
     if len(index) < max(2 * clusters, 2):
         raise DataError(f"{len(index)} windows to train on are too few for {clusters} clusters")
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    device = pick_device(config.device)
-    try:
-        model = build(config, windows.samples.shape[2], clusters, len(classes)).to(device)
-    except ValueError as error:
-        raise UsageError(f"{material.dataset.folder}: {error}") from error
+    device = pick_device(config.device, world)
+    model = _build(material, config, clusters, world).to(device)
     about: dict[str, Any] = {
         "data": str(material.dataset.folder.resolve()),
         "track": material.track,
@@ -138,12 +140,24 @@ def _train(
     if stage1_from is not None:
         _take_spatial(model, config, stage1_from, Path(about["data"]))
         about["stage1_from"] = stage1_from.name
-    course = Course(out, config.seed, resume=resume, say=say)
-    save_config(out, config, about)
-    write_json(out / ENV_FILE, _environment(device))
+    course = Course(out, config.seed, resume=resume, say=say, world=world)
+    if world.first:
+        save_config(out, config, about)
+        write_json(out / ENV_FILE, _environment(device, world))
     with course.listening():
         _fit(model, windows, material, course, config, spatial=stage1_from is None)
-    save_run(out, config, model, windows.stats, about)
+    world.lead(lambda: save_run(out, config, model, windows.stats, about))
+
+
+def _build(material: Material, config: RunConfig, clusters: int, world: World) -> Network:
+    channels = material.windows.samples.shape[2]
+    classes = material.windows.classes.get(material.track, ())
+    try:
+        model = build(config, channels, clusters, len(classes))
+    except ValueError as error:
+        raise UsageError(f"{material.dataset.folder}: {error}") from error
+    share_batch_norms(model, world)
+    return model
 
 
 def _fit(
@@ -162,6 +176,9 @@ def _fit(
         train_supervised(model, windows, material.parts, labels, course, config)
         return
     if not isinstance(model, Detach):
+        if not course.world.alone:
+            problem = f"method {config.method} trains in one process; start it without torchrun"
+            raise course.world.once(UsageError(problem))
         train_rival(model, windows, index, course, config)
         return
     if spatial and not course.done("stage1"):
@@ -171,12 +188,40 @@ def _fit(
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Holds a run folder against other processes; the lock goes with the process, however it ends.
+def _alone(out: Path, world: World) -> Iterator[None]:
+    """Holds a run folder against other runs.
 
     Raises:
-        UsageError: Another process is training into it.
+        UsageError: Another one is training into it.
     """
+    with ExitStack() as held:
+        world.lead(lambda: held.enter_context(_locked(out)))
+        yield
+
+
+def _check_alike(material: Material, out: Path, config: RunConfig, world: World) -> None:
+    """That all processes are about to do the same.
+
+    Raises:
+        UsageError: One has other options, data, software, or does not see the run folder.
+    """
+    if world.alone:
+        return
+    checkpoint = Course.checkpoint(out)
+    found = hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint.is_file() else "none"
+    windows = hashlib.sha256(material.windows.samples.tobytes())
+    for name in sorted(material.parts):
+        windows.update(material.parts[name].tobytes())
+    facts = {name: str(value) for name, value in flatten(config)}
+    facts |= {"detach": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    facts |= {"windows": windows.hexdigest(), f"checkpoint in {out}": found}
+    remedy = "start all with the same command, software and data, and with a folder that all see"
+    world.check_alike(facts, remedy)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """A lock on a run folder; it goes with the process, however that ends."""
     out.mkdir(parents=True, exist_ok=True)
     folder = os.open(out, os.O_RDONLY)
     try:
@@ -212,7 +257,7 @@ def _take_spatial(model: Network, config: RunConfig, folder: Path, data: Path) -
     model.load_state_dict(spatial, strict=False)
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, world: World = ALONE) -> torch.device:
     """The device to train on; ``auto`` takes a GPU where there is one.
 
     Raises:
@@ -222,17 +267,19 @@ def pick_device(name: str) -> torch.device:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise UsageError(f"device must be auto, cpu, cuda or cuda:0 and so on, got {name!r}")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise MachineError(
             f"device {name} was asked for, but torch {torch.__version__} sees no GPU; "
             "use --device cpu, or install a CUDA build of torch"
         )
+    if name == "cuda" and not world.alone:
+        return torch.device("cuda", torch.cuda.current_device())  # its own, chosen when it joined
     return torch.device(name)
 
 
 def _check_machine(out: Path, config: RunConfig) -> None:
-    """What would be found out only after the data were read.
+    """Threads, device and folder.
 
     Raises:
         UsageError: An impossible number of threads, or a file where the run folder is to be.
@@ -276,7 +323,7 @@ def _places(material: Material) -> int:
     return max(2, len({c.place for c in material.windows.channels if c.place}) + 1)
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
+def _environment(device: torch.device, world: World) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "detach": __version__,
@@ -285,6 +332,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "numpy": np.__version__,
         "machine": platform.machine(),
         "system": platform.system(),
+        "processes": world.size,
         "device": gpu or f"{platform.processor() or 'cpu'}, {torch.get_num_threads()} threads",
         "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
     }
@@ -309,18 +357,36 @@ def train_seeds(
     """
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
-    _check_machine(out, config)
     wanted = [config] if seeds == 1 else [replace(config, seed=s) for s in range(seeds)]
     folders = [out] if seeds == 1 else [out / f"seed{c.seed}" for c in wanted]
+    with joined(config.device) as world:
+        say = say if world.first else _nothing
+        world.lead(lambda: _check_before(out, wanted, folders, resume=resume))
+        material = _load_in_turn(data, config, say, world)
+        for one, folder in zip(wanted, folders, strict=True):
+            if (folder / MODEL_FILE).is_file():
+                say(f"{folder} is finished already")
+                continue
+            begun = resume and (folder / CONFIG_FILE).exists()
+            world.wait()  # before one of them writes what the others look for
+            source = stage1_from and (stage1_from if seeds == 1 else stage1_from / folder.name)
+            train(material, folder, one, resume=begun, stage1_from=source, say=say, world=world)
+            say(f"{folder} is finished")
+    return folders
+
+
+def _check_before(out: Path, wanted: list[RunConfig], folders: list[Path], *, resume: bool) -> None:
+    """What would be found out only after the data were read."""
+    _check_machine(out, wanted[0])
     for one, folder in zip(wanted, folders, strict=True):
         _check_folder(folder, one, resume=resume and (folder / CONFIG_FILE).exists())
-    material = load_material(data, config, say)
-    for one, folder in zip(wanted, folders, strict=True):
-        if (folder / MODEL_FILE).is_file():
-            say(f"{folder} is finished already")
-            continue
-        begun = resume and (folder / CONFIG_FILE).exists()
-        source = stage1_from and (stage1_from if seeds == 1 else stage1_from / folder.name)
-        train(material, folder, one, resume=begun, stage1_from=source, say=say)
-        say(f"{folder} is finished")
-    return folders
+
+
+def _load_in_turn(data: Path, config: RunConfig, say: Say, world: World) -> Material:
+    """The first process prepares pictures, then the others find them prepared."""
+    material = world.lead(lambda: load_material(data, config, say))
+    return material or load_material(data, config, _nothing)
+
+
+def _nothing(_: str) -> None:
+    pass

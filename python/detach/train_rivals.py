@@ -170,20 +170,22 @@ class _Loop:
         stage, course = self.config.stage2, self.course
         a_epoch = -(-len(self.index) // stage.batch_size)
         parameters = self.model.parameters() if trained is None else trained
-        stepper = Stepper(parameters, stage, epochs * a_epoch, self.config, self.device)
+        steps, buffers = epochs * a_epoch, self.model.buffers()
+        stepper = Stepper(parameters, stage, steps, self.config, self.device, buffers=buffers)
         saved: dict[str, Stateful] = {"model": self.model, "stepper": stepper, **(parts or {})}
         for _ in course.epochs(name, epochs, saved):
             self.model.train()
             for module in still:
                 module.eval()
             for rows, loaded in course.steps(len(self.index), stage.batch_size, self._load):
-                with stepper.autocast():
+                with stepper.forward():
                     batch = self._batch(rows, *loaded, step=course.epoch * a_epoch + course.step)
                     terms = losses(batch)
-                stepper.step(sum(terms.values(), torch.zeros((), device=self.device)))
-                if after is not None:
+                total = sum(terms.values(), torch.zeros((), device=self.device))
+                if not course.add(stepper.step(total), **terms):
+                    stepper.take_back()
+                elif after is not None:
                     after(batch)
-                course.add(**terms)
             course.close_epoch()
 
     @torch.no_grad()

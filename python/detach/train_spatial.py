@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from detach import equations, signs
 from detach.augment import colour_change, recolour
@@ -19,6 +19,7 @@ from detach.clustering import OnlineClustering
 from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
+from detach.distributed import World
 from detach.encoders import shrink
 from detach.model import Detach, batches
 from detach.optimizers import Stepper
@@ -28,17 +29,27 @@ def train_spatial(
     model: Detach, windows: Windows, index: NDArray[np.int64], course: Course, config: RunConfig
 ) -> None:
     """Trains both spatial encoders on the windows ``index`` and leaves centroids in the model."""
-    stage, device = config.stage1, next(model.parameters()).device
+    stage, device, world = config.stage1, next(model.parameters()).device, course.world
     pictures = Pictures(windows, index, config)
     clustering = OnlineClustering.start(
-        _sensor_features(model, windows, index), len(model.centroids), config.seed
+        _sensor_features(model, windows, index, world), len(model.centroids), config.seed
+    )
+    trained = nn.ModuleList(
+        [model.sensor_spatial, model.sensor_places, model.video_spatial, model.video_places]
     )
     if stage.pseudo_labels == "random":
         clustering.shuffle(config.seed)
-    trained = (model.sensor_spatial, model.sensor_places, model.video_spatial, model.video_places)
     a_epoch = -(-len(index) // stage.batch_size)
     steps = stage.epochs * a_epoch
-    stepper = Stepper([p for m in trained for p in m.parameters()], stage, steps, config, device)
+    stepper = Stepper(
+        trained.parameters(),
+        stage,
+        steps,
+        config,
+        device,
+        buffers=trained.buffers(),
+        reduce=world.sum_gradients,
+    )
     work = _Work(model, clustering, course, config)
     total = stage.epochs if stage.refine else min(work.refine_from, stage.epochs)
     parts: dict[str, Stateful] = {"model": model, "stepper": stepper, "clustering": clustering}
@@ -46,22 +57,25 @@ def train_spatial(
         model.train()
         if work.video_frozen:
             model.video_spatial.eval()
-            work.video_said = work.video_said or _video_labels(model, pictures, stage.batch_size)
+            work.video_said = work.video_said or _video_labels(
+                model, pictures, stage.batch_size, world
+            )
         for rows, (samples, frames) in course.steps(
             len(index),
             stage.batch_size,
             lambda i: pictures.load(i, device, with_frames=work.video_learns),
         ):
             chosen = torch.from_numpy(rows)
-            with stepper.autocast():
+            with stepper.forward():
                 features, losses = work.losses(chosen, samples, frames)
-            stepper.step(losses["sensor"] + losses["video"])
+            if not course.add(stepper.step(losses["sensor"] + losses["video"]), **losses):
+                stepper.take_back()
+                continue
             free = stage.pseudo_labels == "clustered"
             clustering.update(chosen, features, stage.bank_momentum, assign=free)
             done = course.epoch * a_epoch + course.step + 1
             if stage.centroid_every and done % stage.centroid_every == 0:
                 clustering.update_centroids()
-            course.add(**losses)
         settled = work.close_epoch(last=course.epoch == total - 1)
         model.centroids.copy_(clustering.centroids)
         if settled:
@@ -102,11 +116,14 @@ class _Work:
     def losses(
         self, rows: Tensor, samples: Tensor, frames: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features [n, d] and the losses of one batch."""
-        stage, model = self.config.stage1, self.model
+        """Features [n, d] of a whole batch, and this process's share of its losses.
+
+        ``rows`` [n] are the batch's, ``samples`` and ``frames`` this process's.
+        """
+        stage, model, world = self.config.stage1, self.model, self.course.world
         label = self.clustering.label[rows].to(samples.device)
         sure = self.clustering.confident[rows].to(samples.device)
-        features = model.sensor_spatial(samples)
+        features = world.gather(model.sensor_spatial(samples), len(rows))
         if stage.head == "learnable":
             logits = model.sensor_places(features)
         else:
@@ -117,7 +134,8 @@ class _Work:
         video = refine = torch.zeros((), device=samples.device)
         seen: Tensor | None = None
         if frames is not None:
-            seen = model.video_places(_look(model, frames, self.course, self.config))
+            looked = model.video_places(_look(model, frames, self.course, self.config))
+            seen = world.gather(looked, len(rows))
             video = equations.video_spatial_loss(seen, label, sure)
         if self.refining:
             guess, certainty = self._video_opinion(rows, seen)
@@ -125,7 +143,8 @@ class _Work:
             hard = F.one_hot(guess, logits.shape[1])
             refine = equations.refine_loss(logits, hard, corrected)
         sensor = equations.sensor_loss(cluster, refine, alpha=stage.alpha, beta=stage.beta)
-        return features, {"sensor": sensor, "cluster": cluster, "video": video, "refine": refine}
+        losses = {"sensor": sensor, "cluster": cluster, "video": video, "refine": refine}
+        return features, {name: loss / world.size for name, loss in losses.items()}
 
     def _video_opinion(self, rows: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.video_said is not None:
@@ -198,27 +217,37 @@ def _look(model: Detach, frames: Tensor, course: Course, config: RunConfig) -> T
     video = shrink(frames, None)
     strength = config.augment.colour_jitter
     if strength:
-        video = recolour(video, *colour_change(len(video), strength, course.generator()))
+        video = recolour(
+            video, *colour_change(len(video), strength, course.generator(), course.share)
+        )
     return model.video_spatial(video)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
-def _sensor_features(model: Detach, windows: Windows, index: NDArray[np.int64]) -> Tensor:
+def _sensor_features(
+    model: Detach, windows: Windows, index: NDArray[np.int64], world: World
+) -> Tensor:
     """Place features [N, d] of the sensors, in eval mode."""
     device = next(model.parameters()).device
     model.eval()
-    samples = (torch.from_numpy(windows.samples[i]).to(device) for i in batches(index, 512))
-    return torch.cat([model.sensor_spatial(x).float().cpu() for x in samples])
+    own = index[world.share(len(index)).rows]
+    samples = (torch.from_numpy(windows.samples[i]).to(device) for i in batches(own, 512))
+    found = torch.cat([model.sensor_spatial(x).float() for x in samples])
+    return world.collect(found, len(index)).cpu()
 
 
 @torch.no_grad()
-def _video_labels(model: Detach, pictures: Pictures, batch: int) -> tuple[Tensor, Tensor]:
+def _video_labels(
+    model: Detach, pictures: Pictures, batch: int, world: World
+) -> tuple[Tensor, Tensor]:
     """Label and softmax certainty [N] that the video gives each window as it stands."""
     device = next(model.parameters()).device
     model.video_spatial.eval()
     said = []
-    for rows in batches(np.arange(len(pictures)), batch):
+    own = np.arange(len(pictures))[world.share(len(pictures)).rows]
+    for rows in batches(own, batch):
         frames = pictures.frames(rows).to(device)
-        said.append(model.video_places(model.video_spatial(shrink(frames, None))).float().cpu())
-    certainty, guess = torch.cat(said).softmax(dim=1).max(dim=1)
+        said.append(model.video_places(model.video_spatial(shrink(frames, None))).float())
+    logits = world.collect(torch.cat(said), len(pictures)).cpu()
+    certainty, guess = logits.softmax(dim=1).max(dim=1)
     return guess, certainty

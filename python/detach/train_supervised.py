@@ -36,7 +36,15 @@ def train_supervised(
     device = next(model.parameters()).device
     settings = config.supervised
     steps = settings.epochs * -(-len(index) // settings.batch_size)
-    stepper = Stepper(model.parameters(), settings, steps, config, device)
+    stepper = Stepper(
+        model.parameters(),
+        settings,
+        steps,
+        config,
+        device,
+        buffers=model.buffers(),
+        reduce=course.world.sum_gradients,
+    )
     best = copy.deepcopy(model)
     target = torch.from_numpy(labels[index].astype(np.int64)).to(device)
     for _ in course.epochs(
@@ -50,11 +58,13 @@ def train_supervised(
         ):
             sigma = config.augment.time_warp
             warped = sigma > 0 and course.epoch > 0
-            seen = time_warp(samples, sigma, course.generator()) if warped else samples
-            with stepper.autocast():
-                loss = F.cross_entropy(model(seen), target[torch.from_numpy(chosen)])
-            stepper.step(loss)
-            course.add(classes=loss)
+            changes = course.generator(), course.share
+            seen = time_warp(samples, sigma, *changes) if warped else samples
+            with stepper.forward():
+                own = target[torch.from_numpy(chosen[course.share.rows])]
+                loss = F.cross_entropy(model(seen), own) * (len(own) / len(chosen))
+            if not course.add(stepper.step(loss), classes=loss):
+                stepper.take_back()
         score = _score(model, windows, held, labels)
         if score >= course.extra.get("best", -1.0):
             course.extra["best"] = score

@@ -18,10 +18,11 @@ from detach.checkpoint import Stateful
 from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
+from detach.distributed import World, contrastive_loss, gather_features
 from detach.encoders import motion_input, shrink
 from detach.model import Detach, batches, embed, load_batch
 from detach.optimizers import Stepper
-from detach.stage2_loss import Features, Overlap, stage2_loss
+from detach.stage2_loss import Features, Overlap, is_operator, stage2_loss
 from detach.stage2_loss import loss_options as loss_options  # offered here too
 
 WATCHED = 512
@@ -32,11 +33,19 @@ def train_temporal(
     model: Detach, windows: Windows, index: NDArray[np.int64], course: Course, config: RunConfig
 ) -> None:
     """Trains both temporal encoders on the windows ``index``; all that is spatial stays frozen."""
-    stage, device = config.stage2, next(model.parameters()).device
+    stage, device, world = config.stage2, next(model.parameters()).device, course.world
     freeze_spatial(model)
     trained = nn.ModuleList([model.sensor_temporal, model.video_temporal])
     steps = stage.epochs * -(-len(index) // stage.batch_size)
-    stepper = Stepper(trained.parameters(), stage, steps, config, device)
+    stepper = Stepper(
+        trained.parameters(),
+        stage,
+        steps,
+        config,
+        device,
+        buffers=trained.buffers(),
+        reduce=world.sum_gradients,
+    )
     momentum = MomentumEncoders(model, config)
     place: Places | None = None
     parts: dict[str, Stateful] = {
@@ -46,7 +55,7 @@ def train_temporal(
     }
     for epoch in course.epochs("stage2", stage.epochs, parts):
         if place is None:  # not sooner: a run that resumes has its weights back only here
-            place = Places.of(model, windows, index)
+            place = Places.of(model, windows, index, world)
             share = signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
             for sign, text in signs.of_momentum(share) if momentum.needed else ():
                 course.warn(sign, text)
@@ -57,11 +66,12 @@ def train_temporal(
             lambda i: load_batch(windows, index[i], flow=config.encoders.flow, device=device),
         ):
             motion = motion_input(frames, config.encoders.motion_size_px, flow)
-            with stepper.autocast():
+            with stepper.forward():
                 loss = _loss(model, place.rows(rows), samples, motion, momentum, course, config)
-            stepper.step(loss)
+            if not course.add(stepper.step(loss), contrast=loss):
+                stepper.take_back()
+                continue
             momentum.update(epoch * -(-len(index) // stage.batch_size) + course.step)
-            course.add(contrast=loss)
         _watch(model, windows, index, place, course)
         course.close_epoch()
 
@@ -75,23 +85,37 @@ def _loss(
     course: Course,
     config: RunConfig,
 ) -> Tensor:
-    """The weighted contrastive loss of one batch. Only trained encoders see augmented input."""
+    """This process's share of the loss of one batch, whose windows are all in ``place``.
+
+    Only trained encoders see augmented input.
+    """
     slow = momentum(motion, samples)
     generator = course.generator()
     if config.augment.time_warp and course.epoch > 0:
-        samples = time_warp(samples, config.augment.time_warp, generator)
+        samples = time_warp(samples, config.augment.time_warp, generator, course.share)
     if config.augment.colour_jitter:
-        change = colour_change(len(samples), config.augment.colour_jitter, generator)
+        strength = config.augment.colour_jitter
+        change = colour_change(len(samples), strength, generator, course.share)
         motion = recolour(motion, change[0])
     video, sensor = model.video_temporal(motion), model.sensor_temporal(samples)
-    features = Features(place.video, video.float(), place.sensor, sensor.float())
-    return stage2_loss(
-        features,
-        slow or (video.detach().float(), sensor.detach().float()),
-        config.stage2,
-        plain=config.method == "infonce",
+    stage, plain, share, world = (
+        *(config.stage2, config.method == "infonce"),
+        *(course.share, course.world),
+    )
+    own = Features(place.video[share.rows], video.float(), place.sensor[share.rows], sensor.float())
+    slow = slow or (video.detach().float(), sensor.detach().float())
+    if not world.alone and is_operator(stage, plain=plain) and not stage.mask_overlap:
+        options = loss_options(stage, plain=plain)
+        return contrastive_loss(world, (*own, *slow), share.whole, **options)
+    whole = gather_features(world, (*own, *slow), share.whole)
+    loss = stage2_loss(
+        Features(*whole[:4]),
+        (whole[4], whole[5]),
+        stage,
+        plain=plain,
         overlap=Overlap(place.recording, place.start_s, config.windows.seconds),
     )
+    return loss / world.size  # each process computes all of it
 
 
 def freeze_spatial(model: Detach) -> None:
@@ -119,18 +143,20 @@ class Places:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: Detach, windows: Windows, index: NDArray[np.int64]) -> "Places":
-        """Encodes un-augmented input once."""
+    def of(
+        cls, model: Detach, windows: Windows, index: NDArray[np.int64], world: World
+    ) -> "Places":
+        """Encodes un-augmented input once, each process its share."""
         device = next(model.parameters()).device
         video, sensor = [], []
-        for piece in batches(index, 256):
+        for piece in batches(index[world.share(len(index)).rows], 256):
             samples, frames, _ = load_batch(windows, piece, flow=False, device=device)
             sensor.append(model.place_of_sensors(samples))
             video.append(model.place_of_video(shrink(frames, None)))
-        felt = torch.cat(sensor)
+        seen, felt = (world.collect(torch.cat(x), len(index)) for x in (video, sensor))
         where = torch.from_numpy(windows.recording[index].astype(np.int64)).to(device)
         when = torch.from_numpy(windows.start_s[index]).to(device)
-        return cls(torch.cat(video), felt, model.nearest(felt), where, when)
+        return cls(seen, felt, model.nearest(felt), where, when)
 
     def rows(self, rows: NDArray[np.int64]) -> "Places":
         """Those of one batch."""

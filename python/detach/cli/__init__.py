@@ -54,7 +54,7 @@ def _guarded(verb: str, *words: str) -> int:
     try:
         return VERBS[verb][0](list(words))
     except DetachError as error:
-        print(f"\ndetach: {error}", file=sys.stderr)
+        _complain(str(error) if error.said else "")
         return error.exit_code
     except ModuleNotFoundError as error:
         if (error.name or "detach").partition(".")[0] == "detach":
@@ -66,13 +66,19 @@ def _guarded(verb: str, *words: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
-        print(f"\ndetach: interrupted; {AFTER_CTRL_C.get(verb, DONE_AGAIN)}", file=sys.stderr)
+        first = os.environ.get("RANK", "0") == "0"  # of several processes that one speaks
+        _complain(f"interrupted; {AFTER_CTRL_C.get(verb, DONE_AGAIN)}" if first else "")
         return EXIT_INTERRUPTED
     except (OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         print(f"\ndetach: {_lack(error)}", file=sys.stderr)
         return MachineError.exit_code
+
+
+def _complain(message: str) -> None:
+    if message:
+        print(f"\ndetach: {message}", file=sys.stderr)
 
 
 def _lack(error: Exception) -> str:

@@ -76,7 +76,7 @@ class _Sizes(NamedTuple):
 
     @classmethod
     def of(cls, call: Call, *, save: bool) -> "_Sizes":
-        precision = _precision(call.video_spatial.dtype)
+        precision = precision_of(call.video_spatial.dtype)
         rows, span = call.video_spatial.shape[0], (call.start, call.stop)
         saved = _C.contrast_cuda_saved_size(precision, rows, *span) if save else 0
         workspace_at = -(-saved // _ALIGNMENT) * _ALIGNMENT
@@ -84,7 +84,7 @@ class _Sizes(NamedTuple):
         return cls(workspace_at, workspace_at + workspace)
 
 
-def _precision(dtype: torch.dtype) -> int:
+def precision_of(dtype: torch.dtype) -> int:
     """As torch's own matrix products: float32 in TF32 only where the user allowed that."""
     if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         return _TF32
@@ -96,7 +96,7 @@ def _arguments(call: Call, tensors: list[Any]) -> tuple[Any, Any, Any, Any, Any,
     left_out, group, position = where[6:]
     return (
         where[:6],
-        _precision(tensors[0].dtype),
+        precision_of(tensors[0].dtype),
         rows,
         call.widths,
         call[10:16],

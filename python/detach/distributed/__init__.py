@@ -1,0 +1,12 @@
+"""One run by several processes: `torchrun --nproc-per-node N -m detach train ...`.
+
+Each batch is cut into nearly equal shares of windows, in the order one process would have it, and
+every process computes its share of one loss: losses, and after them gradients, are *summed* over
+processes and equal those of one process on the whole batch. A world of one does nothing of this.
+"""
+
+from detach.distributed.batch_norm import share_batch_norms
+from detach.distributed.contrast import contrastive_loss, gather_features
+from detach.distributed.world import ALONE, World, joined
+
+__all__ = ["ALONE", "World", "contrastive_loss", "gather_features", "joined", "share_batch_norms"]
