@@ -1,14 +1,19 @@
 """Checkpoints: whole or not at all, and everything comes back."""
 
 import errno
+import io
+import itertools
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from detach.checkpoint import load_checkpoint, save_checkpoint, write_whole
+from detach.checkpoint import load_checkpoint, older, save_checkpoint, write_whole
 from detach.errors import DataError, MachineError
 
 
@@ -45,6 +50,27 @@ def test_a_damaged_file_is_refused(tmp_path: Path, cut: int) -> None:
         load_checkpoint(path, {"model": model, "optimizer": optimizer})
 
 
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    model, optimizer = stepped()
+    path = tmp_path / "c"
+    save_checkpoint(path, {"model": model, "optimizer": optimizer}, {})
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 0x10
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"cannot be resumed from: it is damaged: its check sum"):
+        load_checkpoint(path, {})
+
+
+def test_the_one_before_is_kept(tmp_path: Path) -> None:
+    model, _ = stepped()
+    path = tmp_path / "last.safetensors"
+    for epoch in range(3):
+        save_checkpoint(path, {"model": model}, {"epoch": epoch})
+    assert load_checkpoint(path, {})["epoch"] == 2
+    assert load_checkpoint(older(path), {})["epoch"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, older(path).name]
+
+
 def test_another_model_is_refused(tmp_path: Path) -> None:
     model, _ = stepped()
     save_checkpoint(tmp_path / "c", {"model": model}, {})
@@ -52,19 +78,90 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "c", {"model": nn.Linear(3, 5)})
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+class Failing:
+    """Fails the call that is the ``turn``-th of its kind, and counts them."""
+
+    def __init__(self, number: int, turn: int) -> None:
+        self.number, self.turn, self.calls = number, turn, 0
+
+    def around(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.turn:
+                raise OSError(self.number, os.strerror(self.number))
+            return real(*arguments, **options)
+
+        return call
+
+
+class FullDisk(io.BytesIO):
+    """A file that takes nothing."""
+
+    def write(self, _: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+CALLS: dict[str, tuple[Any, str]] = {
+    "open": (Path, "open"),
+    "open folder": (os, "open"),
+    "mkdir": (Path, "mkdir"),
+    "fsync": (os, "fsync"),
+    "rename": (Path, "replace"),
+}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("name", CALLS)
+def test_whatever_fails_the_old_checkpoint_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    model, _ = stepped()
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, {"model": model}, {"epoch": 0})
+    save_checkpoint(path, {"model": model}, {"epoch": 1})
+    failed: list[MachineError] = []
+    for turn in itertools.count(1):
+        failing = Failing(number, turn)
+        with monkeypatch.context() as patch:
+            owner, attribute = CALLS[name]
+            patch.setattr(owner, attribute, failing.around(getattr(owner, attribute)))
+            try:
+                save_checkpoint(path, {"model": model}, {"epoch": 1})
+            except MachineError as error:
+                failed.append(error)
+        assert load_checkpoint(path, {})["epoch"] == 1
+        assert {p.name for p in tmp_path.iterdir()} <= {path.name, older(path).name}
+        if failing.calls < turn:
+            break
+    assert failed
+    for found in failed:
+        assert found.exit_code == 4
+        assert re.search(rf"{path}: \d+ bytes could not be written", str(found))
+
+
+def test_a_full_disk_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c"
+    write_whole(path, b"old")
+    monkeypatch.setattr(Path, "open", lambda *_, **__: FullDisk())
+    with pytest.raises(MachineError, match=r"3 bytes could not be written: the disk is full"):
+        write_whole(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_reads_otherwise_than_written_does_not_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "c"
     write_whole(path, b"old")
+    real = Path.open
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def spoiled(self: Path, mode: str = "r") -> Any:
+        return io.BytesIO(b"neu") if mode == "rb" else real(self, mode)
 
-    owner = os if call == "fsync" else Path
-    monkeypatch.setattr(owner, call, full)
-    with pytest.raises(MachineError, match=r"3 bytes could not be written: the disk is full"):
+    monkeypatch.setattr(Path, "open", spoiled)
+    with pytest.raises(MachineError, match="is not what was written"):
         write_whole(path, b"new")
+    monkeypatch.undo()
     assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -14,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import sklearn.cluster
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from detach import cli, ops, train
+from detach import cli, course, ops, train
+from detach.checkpoint import digest
 from detach.clustering import OnlineClustering
 from detach.config import PRESETS, RunConfig, override, preset
 from detach.course import Course
@@ -147,6 +149,25 @@ def training(world: World, folder: Path, data: str, *words: str) -> dict[str, An
     return {}
 
 
+def killable(_: World, folder: Path, data: str, epochs: str) -> dict[str, Any]:
+    """A run that saves after each step, and notes the sum of all its state after each epoch."""
+    course.SAVE_EVERY_S = 0.0
+    save = Course.save
+
+    def noted(self: Course) -> None:
+        save(self)
+        if self.step == 0:
+            with (folder / "sums.txt").open("a") as file:
+                file.write(f"{self._stage} {self.epoch} {digest(self._parts)}\n")
+
+    Course.save = noted  # type: ignore[method-assign]
+    config = configured({"stage1": {"epochs": int(epochs)}, "stage2": {"epochs": int(epochs)}})
+    material = train.load_material(Path(data), config, lambda _: None)
+    begun = (folder / "run/config.yaml").exists()
+    train.train(material, folder / "run", config, resume=begun, say=lambda _: None)
+    return {}
+
+
 def in_float64() -> None:
     """What the loops make float32 stays float64, so that 1e-10 can be asked for."""
     torch.set_default_dtype(torch.float64)
@@ -209,7 +230,7 @@ def spoil_samples() -> None:
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    job.__name__: job for job in (losses, norms, training, astray)
+    job.__name__: job for job in (losses, norms, training, killable, astray)
 }
 
 
@@ -249,6 +270,7 @@ def fork(order: dict[str, Any], rank: int) -> int:
 
 def serve() -> None:
     """Forks processes for each line of the input: importing torch once serves all."""
+    assert sklearn.cluster, "what clustering would import in each"
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -73,13 +73,13 @@ def free_port() -> str:
 def _end(pid: int, patience_s: float = 20.0) -> None:
     """Ends a process that does not end by itself, some time after the first one has."""
     end = time.monotonic() + patience_s
-    while time.monotonic() < end and _runs(pid):
+    while time.monotonic() < end and runs(pid):
         time.sleep(0.05)
-    if _runs(pid):
+    if runs(pid):
         os.kill(pid, 9)
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Neither gone nor waiting to be fetched."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -1,11 +1,14 @@
 """Checkpoints: written whole or not at all, verified, and resumed bit for bit.
 
-A checkpoint is one safetensors file of every tensor, with all other state as JSON in its header.
-Nothing is pickled.
+A checkpoint is one safetensors file of every tensor, with all other state as JSON in its header and
+a check sum of both. Nothing is pickled. There is no state of random numbers in it: what training
+draws is a function of (seed, stage, epoch, step). The one before the newest is kept.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,7 +45,14 @@ def save_checkpoint(path: Path, parts: Mapping[str, Stateful], facts: Mapping[st
     for name, part in parts.items():
         _flatten(part.state_dict(), name, tensors, plain)
     meta = {"schema": str(SCHEMA), "plain": json.dumps(plain), "facts": json.dumps(dict(facts))}
+    meta["sha256"] = _sum(tensors, meta["plain"], meta["facts"])
+    _keep_older(path)
     write_whole(path, save(tensors, meta))
+
+
+def older(path: Path) -> Path:
+    """The checkpoint before the newest."""
+    return path.with_name(f"previous{path.suffix}")
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
@@ -58,8 +68,7 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if meta.get("schema") != str(SCHEMA):
-            raise DataError(f"{path}: schema must be {SCHEMA}, found {meta.get('schema')!r}")
+        _check_whole(path, meta, tensors)
         plain = json.loads(meta["plain"])
         for name, part in parts.items():
             part.load_state_dict(_unflatten(name, tensors, plain))
@@ -68,17 +77,40 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]
         raise DataError(f"{path}: cannot be resumed from: {error}") from error
 
 
+def _check_whole(path: Path, meta: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    if meta.get("schema") != str(SCHEMA):
+        raise DataError(f"{path}: schema must be {SCHEMA}, found {meta.get('schema')!r}")
+    if meta.get("sha256", "") != _sum(tensors, meta["plain"], meta["facts"]):
+        raise ValueError("it is damaged: its check sum is wrong")
+
+
 def digest(parts: Mapping[str, Stateful]) -> str:
     """SHA-256 of all tensors and numbers of ``parts``."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     for name, part in parts.items():
         _flatten(part.state_dict(), name, tensors, plain)
-    found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    return _sum(tensors, json.dumps(plain, sort_keys=True))
+
+
+def _sum(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    found = hashlib.sha256("\0".join(texts).encode())
     for name in sorted(tensors):
         found.update(name.encode())
         found.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def _keep_older(path: Path) -> None:
+    """The newest becomes `older`, and stays where it is until another takes its place."""
+    spare = path.with_name(f".{older(path).name}.part")
+    with contextlib.suppress(OSError):  # some file systems know no links; then there is no older
+        spare.unlink(missing_ok=True)
+        try:
+            os.link(path, spare)
+            spare.replace(older(path))
+        finally:
+            spare.unlink(missing_ok=True)  # renaming a link to another of the same file is nothing
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:

@@ -19,9 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detach.checkpoint import Stateful, digest, load_checkpoint, save_checkpoint, write_whole
+from detach.checkpoint import (
+    Stateful,
+    digest,
+    load_checkpoint,
+    older,
+    save_checkpoint,
+    write_whole,
+)
 from detach.distributed import ALONE, World
-from detach.errors import DivergedError, MachineError, UsageError
+from detach.errors import DataError, DivergedError, MachineError, UsageError
 from detach.model import METRICS_FILE
 from detach.pace import Pace, minutes
 from detach.share import Share
@@ -72,7 +79,10 @@ class Course:
         if resume and not self.last.is_file():
             say(f"{folder}: nothing was saved before it ended, so it begins anew")
             resume = False
-        self._resume = _read_place(self.last, world.size) if resume else None
+        self._from = self.last
+        if resume:
+            self._from = _readable(self.last, say)
+        self._resume = _read_place(self._from, world.size) if resume else None
         self._stop: int | None = None
         self._ends = False
         self._lines = 0
@@ -134,7 +144,7 @@ class Course:
         self._sums, self._windows, self.extra = {}, 0, {}
         self._clock.start_stage(total)
         if self._resume == stage:
-            self._take_up(load_checkpoint(self.last, parts))
+            self._take_up(load_checkpoint(self._from, parts))
             self._resume = None
         while self.epoch < total:
             self._clock.start_epoch(self.epoch)
@@ -338,14 +348,32 @@ class Course:
         if not self.world.first:
             return
         path = self.folder / METRICS_FILE
+        line = json.dumps(row) + "\n"
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line)
         except OSError as error:
             raise MachineError(
-                f"{path}: cannot be written: {error.strerror or error}; what is saved stands, go "
-                "on with --resume"
+                f"{path}: {len(line)} bytes could not be written: {error.strerror or error}; what "
+                "is saved stands, go on with --resume"
             ) from error
+
+
+def _readable(path: Path, say: Callable[[str], None]) -> Path:
+    """The newest checkpoint, or the one before where that is damaged.
+
+    Raises:
+        DataError: Neither can be read.
+    """
+    try:
+        load_checkpoint(path, {})
+    except DataError as error:
+        if not older(path).is_file():
+            raise
+        load_checkpoint(older(path), {})
+        say(f"warning: {error}; going on from the one before, {older(path).name}")
+        return older(path)
+    return path
 
 
 def _read_place(path: Path, processes: int) -> str:

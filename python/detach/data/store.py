@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detach.errors import DataError, MachineError
 
 SAMPLE_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 20
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:
@@ -33,6 +34,8 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Replaces ``path`` by ``data`` so that a power cut leaves the old file or the new one.
 
+    What was written is read again before it takes the old one's place.
+
     Raises:
         MachineError: The disk is full or the folder cannot be written; the old file is intact.
     """
@@ -43,6 +46,7 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        _check_written(part, data)
         part.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -58,6 +62,13 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _check_written(path: Path, data: bytes) -> None:
+    with path.open("rb") as file:
+        for start in range(0, len(data) + 1, CHUNK_BYTES):
+            if file.read(CHUNK_BYTES) != data[start : start + CHUNK_BYTES]:
+                raise OSError(errno.EIO, "what is read is not what was written")
 
 
 def read_json(path: Path, schema: int, expected: str) -> dict[str, Any]:
