@@ -5,11 +5,13 @@ What a process finds goes to FOLDER/JOB.RANK.json.
 
 import json
 import os
+import socket
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,38 @@ def killable(_: World, folder: Path, data: str, epochs: str) -> dict[str, Any]:
     return {}
 
 
+def offline(_: World, folder: Path, data: str) -> dict[str, Any]:
+    """What the verbs ask of the network, and how each ends; nothing outside answers."""
+    asked: list[str] = []
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        outside = {"socket.getaddrinfo": 0, "socket.gethostbyname": 0, "socket.connect": 1}
+        if event in outside:
+            where = arguments[outside[event]]
+            host = where[0] if isinstance(where, tuple) else where
+            if str(host) not in {"127.0.0.1", "localhost", "::1", "None"}:
+                asked.append(f"{event} {where}")
+                raise OSError("the network is blocked")
+
+    sys.addaudithook(refuse)
+    recipe, run = folder / "recipe.yaml", str(folder / "run")
+    recipe.write_text(json.dumps({**SMALL, "stage2": {**SMALL["stage2"], "epochs": 1}}))
+    commands = [
+        ["doctor"],
+        ["inspect", f"{data}/r0", "--out", str(folder / "quality.html")],
+        ["train", data, "--out", run, "--config", str(recipe)],
+        ["evaluate", run],
+        ["report", run],
+        ["export", run, "--out", str(folder / "home.detach")],
+        ["run", str(folder / "home.detach"), f"{data}/r3"],
+    ]
+    ends = {command[0]: cli.main(command) for command in commands}
+    before = len(asked)
+    with suppress(OSError):
+        socket.getaddrinfo("example.org", 80)
+    return {"asked": asked[:before], "ends": ends, "watched": len(asked) - before}
+
+
 def in_float64() -> None:
     """What the loops make float32 stays float64, so that 1e-10 can be asked for."""
     torch.set_default_dtype(torch.float64)
@@ -230,7 +264,7 @@ def spoil_samples() -> None:
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    job.__name__: job for job in (losses, norms, training, killable, astray)
+    job.__name__: job for job in (losses, norms, training, killable, offline, astray)
 }
 
 

@@ -49,6 +49,8 @@ PLACE_TEMPERATURE = 0.1
 TAKES_VIDEO_ENCODER = ("imu2clip", "primus", "comodo")
 LATER = frozenset({"imu2clip", "primus", "comodo", "cav_mae"})
 """Sections that runs of before 0.2 lack."""
+CONFIG_BYTES = 1_000_000
+"""A longer configuration is not one of ours; reading YAML takes seconds a megabyte."""
 UNIT_EPS = 1e-6
 """Least length that is divided by; also a float16."""
 
@@ -319,6 +321,8 @@ def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     """
     path = folder / CONFIG_FILE
     try:
+        if (size := path.stat().st_size) > CONFIG_BYTES:
+            raise DataError(f"{path}: {size} bytes are too many; at most {CONFIG_BYTES}")
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no run folder: {CONFIG_FILE} is not there") from error

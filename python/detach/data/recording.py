@@ -357,3 +357,5 @@ def _check_files(recording: Recording, path: Path) -> None:
             raise DataError(f"{path}: {file!r} points outside the recording")
         if not (recording.folder / file).is_file():
             raise DataError(f"{path}: names {file!r}, which is not there; was the copy cut short?")
+        if not (recording.folder / file).resolve().is_relative_to(recording.folder.resolve()):
+            raise DataError(f"{path}: {file!r} is a link to outside the recording; copy it there")
