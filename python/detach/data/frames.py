@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detach.config import VideoConfig
 from detach.data import video
+from detach.data.decoding import decode_apart
 from detach.data.recording import Recording, VideoTrack
 from detach.data.store import cache_folders, fingerprint, writable_folder, write_array
 from detach.data.video import Pictures
@@ -155,7 +156,8 @@ class _Job:
 
     def run(self, config: VideoConfig, stop: threading.Event) -> None:
         times: list[float] = []
-        source = video.decode(self.recording.folder / self.track.file, self.track, config)
+        file = self.recording.folder / self.track.file
+        source = decode_apart(file, self.track, config)
 
         def rows() -> Iterator[Pictures]:
             for t_s, picture in source:

@@ -21,6 +21,7 @@ from detach.data.recording import VideoTrack
 from detach.errors import DataError, MachineError
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm"}
+LARGEST_SIDE_PX = 16384
 FLOW_STEP_PX = 0.125
 """Optical flow is kept as int8 in steps of so many pixels, up to 16 pixels either way."""
 
@@ -75,6 +76,7 @@ def decode(path: Path, track: VideoTrack, config: VideoConfig) -> Iterator[tuple
     cv2 = _cv2()
     capture, kind = _open(path)
     claim = _claim(capture, kind)
+    _check_claim(path, track, claim)
     size = picture_size(track.width_px, track.height_px, config)
     count, last_s = 0, -1.0
     try:
@@ -89,6 +91,8 @@ def decode(path: Path, track: VideoTrack, config: VideoConfig) -> Iterator[tuple
                     "stamps must rise. Encode the video again"
                 )
             _check_picture(path, track, frame.shape)
+            if count > 2 * track.frames + 100:
+                break  # it may go on for ever
             yield t_s, shrink(frame, size, config)
             count, last_s = count + 1, t_s
     finally:
@@ -251,6 +255,16 @@ def _claim(capture: Any, kind: Container) -> Probe:
         width_px=round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
         height_px=round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
     )
+
+
+def _check_claim(path: Path, track: VideoTrack, claim: Probe) -> None:
+    """Before the first picture takes the memory that the file asks for."""
+    if max(claim.width_px, claim.height_px) > LARGEST_SIDE_PX:
+        raise DataError(
+            f"{path}: says its pictures are {claim.width_px}x{claim.height_px}, at most "
+            f"{LARGEST_SIDE_PX} a side are read, and recording.json says "
+            f"{track.width_px}x{track.height_px}. Copy it again"
+        )
 
 
 def _check_picture(path: Path, track: VideoTrack, shape: tuple[int, ...]) -> None:
