@@ -14,7 +14,7 @@ from detach.ops.contrast_call import GATES, TEMPORALS
 
 Exchange = Literal["auto", "gather", "ring"]
 
-RING_BYTES = 8 << 20
+RING_BYTES = 4 << 20
 """Gathered features and their gradients above which a ring is chosen."""
 
 
