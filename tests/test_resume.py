@@ -13,6 +13,7 @@ from detach.errors import DataError
 
 from .worlds import Nursery, runs  # type: ignore[import-not-found]
 
+SEED = int(os.environ.get("DETACH_SEED", "8"))
 KILLS = 50 if "DETACH_LONG" in os.environ else 10
 
 
@@ -45,7 +46,7 @@ def test_kills_at_random_moments_change_nothing(
     run = tmp_path / "straight/run"
     took_s = (run / "model.safetensors").stat().st_mtime - (run / "config.yaml").stat().st_mtime
     steps = 4 * (KILLS // 2 + 1)
-    rng, folder, killed = random.Random(8), tmp_path / "killed", 0  # noqa: S311
+    rng, folder, killed = random.Random(SEED), tmp_path / "killed", 0  # noqa: S311
     while killed < KILLS:
         before = newest(folder)
         (pid,) = nursery.start(1, folder, job)
