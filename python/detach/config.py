@@ -103,9 +103,12 @@ class SplitConfig:
     """Share that trains the encoders, where the split is drawn here."""
     track: str | None = None
     """Label track that is recognised; None takes the data set's first."""
+    labels: int | None = None
+    """Labelled windows of each class left in the training part; None leaves all."""
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check("labels", self.labels, self.labels is None or self.labels >= 1, ">= 1")
         _check("pretrain", self.pretrain, 0 < self.pretrain < 1, "in (0, 1)")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "in [0, 2^32)")
 

@@ -152,7 +152,7 @@ def label_runs(results: Sequence[Results]) -> tuple[Results, ...]:
     are added to the name.
     """
     names = [_label(run, [r for r in results if r.method == run.method]) for run in results]
-    return tuple(_renamed(run, name) for run, name in zip(results, names, strict=True))
+    return tuple(renamed(run, name) for run, name in zip(results, names, strict=True))
 
 
 def _label(run: Results, same: Sequence[Results]) -> str:
@@ -162,7 +162,8 @@ def _label(run: Results, same: Sequence[Results]) -> str:
     return ", ".join([run.method, *preset, *(f"{k}={run.options.get(k)}" for k in differ)])
 
 
-def _renamed(run: Results, name: str) -> Results:
+def renamed(run: Results, name: str) -> Results:
+    """The same under another name of its method."""
     tasks = tuple(replace(t, answers=tuple(_named(a, name) for a in t.answers)) for t in run.tasks)
     retrieval = tuple(_named(r, name) for r in run.retrieval)
     return replace(run, method=name, tasks=tasks, retrieval=retrieval)

@@ -6,15 +6,17 @@ weighted contrastive loss, whose weights see momentum copies. N windows, d featu
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from detach import signs
 from detach.augment import colour_change, recolour, time_warp
-from detach.checkpoint import Stateful
+from detach.checkpoint import Stateful, write_whole
 from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
@@ -25,6 +27,8 @@ from detach.optimizers import Stepper
 from detach.stage2_loss import Features, Overlap, is_operator, stage2_loss
 from detach.stage2_loss import loss_options as loss_options  # offered here too
 
+KEPT = "momentum/epoch{}.safetensors"
+"""Momentum copies after some epochs, in the run folder."""
 WATCHED = 512
 """Windows on which failure signatures are looked for after an epoch."""
 
@@ -74,6 +78,8 @@ def train_temporal(
             momentum.update(epoch * -(-len(index) // stage.batch_size) + course.step)
         _watch(model, windows, index, place, course)
         course.close_epoch()
+        if momentum.needed and epoch + 1 in kept_epochs(stage.epochs):
+            momentum.keep(course.folder / KEPT.format(epoch + 1))
 
 
 def _loss(
@@ -116,6 +122,11 @@ def _loss(
         overlap=Overlap(place.recording, place.start_s, config.windows.seconds),
     )
     return loss / world.size  # each process computes all of it
+
+
+def kept_epochs(epochs: int) -> tuple[int, int]:
+    """After which epochs momentum copies are kept: two fifths on (20 of 50 in Fig. 4) and last."""
+    return max(1, round(0.4 * epochs)), epochs
 
 
 def freeze_spatial(model: Detach) -> None:
@@ -185,6 +196,12 @@ class MomentumEncoders:
             return None
         video, sensor = self.encoders
         return video(motion).float(), sensor(samples).float()
+
+    def keep(self, path: Path) -> None:
+        """Writes the copies as they stand, for figures of how W came to be."""
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.encoders.state_dict().items()}
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, save(tensors))
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -24,7 +24,8 @@ from detach.encoders import resize_samples, shrink
 
 Modality = Literal["sensor", "video"]
 HEAD_WIDTH = 32
-DECODER_BLOCKS = 2
+DECODER_BLOCKS, DECODER_SHARE = 2, 4
+"""The decoder has a quarter of the width, as in EVI-MAE: it sees all patches and costs most."""
 QUIETEST = 1e-6
 """Power below which a spectrogram is silent: -60 dB."""
 
@@ -85,13 +86,13 @@ class Block(nn.Module):
 class Tokens(nn.Module):
     """One modality: patches to tokens, its encoder, and what its patches are drawn again with."""
 
-    def __init__(self, numbers: int, width: int, depth: int) -> None:
+    def __init__(self, numbers: int, width: int, depth: int, decoder_width: int) -> None:
         super().__init__()
         self.embed = nn.Linear(numbers, width)
         self.blocks = nn.ModuleList([Block(width) for _ in range(depth)])
         self.kind = nn.Parameter(torch.zeros(width))
-        self.decoder_kind = nn.Parameter(torch.zeros(width))
-        self.again = nn.Linear(width, numbers)
+        self.decoder_kind = nn.Parameter(torch.zeros(decoder_width))
+        self.again = nn.Linear(decoder_width, numbers)
         nn.init.normal_(self.kind, std=0.02)
         nn.init.normal_(self.decoder_kind, std=0.02)
 
@@ -115,14 +116,15 @@ class CavMae(nn.Module):
         self.config, self.settings = config, settings or CavMaeConfig()
         s, width = self.settings, self.embedding_width
         self.spectrogram = Spectrogram(channels, s)
-        self.sensor = Tokens(channels * s.patch**2, width, s.depth)
-        self.video = Tokens(3 * s.tubelet * s.patch**2, width, s.depth)
+        drawn = max(1, width // DECODER_SHARE // HEAD_WIDTH) * HEAD_WIDTH
+        self.sensor = Tokens(channels * s.patch**2, width, s.depth, drawn)
+        self.video = Tokens(3 * s.tubelet * s.patch**2, width, s.depth, drawn)
         self.joint = Block(width, ("sensor", "video", "both"))
         self.ends = nn.ModuleDict({k: nn.LayerNorm(width) for k in ("sensor", "video", "both")})
-        self.hidden = nn.Parameter(torch.zeros(width))
-        self.into_decoder = nn.Linear(width, width)
-        self.decoder = nn.ModuleList([Block(width) for _ in range(DECODER_BLOCKS)])
-        self.decoder_end = nn.LayerNorm(width)
+        self.hidden = nn.Parameter(torch.zeros(drawn))
+        self.into_decoder = nn.Linear(width, drawn)
+        self.decoder = nn.ModuleList([Block(drawn) for _ in range(DECODER_BLOCKS)])
+        self.decoder_end = nn.LayerNorm(drawn)
 
     @property
     def embedding_width(self) -> int:
@@ -186,7 +188,8 @@ class CavMae(nn.Module):
             full = self.hidden.to(part.dtype).expand(*patches.shape[:2], -1)
             at = left[kind][:, :, None].expand(-1, -1, part.shape[2])
             full = full.scatter(1, at, part)
-            whole.append(full + place + self._network(kind).decoder_kind)
+            where = place[:, : full.shape[2]]
+            whole.append(full + where + self._network(kind).decoder_kind)
         drawn = torch.cat(whole, dim=1)
         for block in self.decoder:
             drawn = block(drawn)
@@ -240,6 +243,8 @@ def _places(grid: list[int], width: int) -> Tensor:
     rates = 10000.0 ** -torch.linspace(0, 1, width // 6)
     angles = (at[:, :, None] * rates).flatten(1)
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    order = torch.randperm(waves.shape[1], generator=torch.Generator().manual_seed(0))
+    waves = waves[:, order]  # so that the decoder's share of columns knows all axes
     return F.pad(waves, (0, width - waves.shape[1]))
 
 

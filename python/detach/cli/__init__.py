@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (verbs.train, "both stages, one or several seeds"),
     "evaluate": (verbs.evaluate, "probe, retrieval and references, as one table"),
     "report": (verbs.report, "one HTML page"),
+    "reproduce": (verbs.reproduce, "the paper's tables and figures, and ours, within a budget"),
     "export": (verbs.export, "a finished run as one file for small machines"),
     "run": (verbs.run, "recognise what happens in a recording, with such a file"),
     "bench": (
@@ -91,6 +92,7 @@ def _lack(error: Exception) -> str:
 
 AFTER_CTRL_C = {
     "train": "the same command with --resume goes on",
+    "reproduce": "the same command goes on; finished rows are kept",
     "import": "the same command again; sphere goes on where it stopped, the others start over",
 }
 DONE_AGAIN = "give the command again; nothing half-written counts"

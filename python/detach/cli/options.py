@@ -29,7 +29,17 @@ class ImportArgs:
     """Turns other people's formats into recordings."""
 
     format: Positional[
-        Literal["sphere", "home-assistant", "mosquitto", "frigate", "casas", "aras", "kasteren"]
+        Literal[
+            "sphere",
+            "opportunity++",
+            "hwu-usp",
+            "home-assistant",
+            "mosquitto",
+            "frigate",
+            "casas",
+            "aras",
+            "kasteren",
+        ]
     ]
     source: Positional[Path]
     """A folder or an archive."""
@@ -47,9 +57,12 @@ class ImportArgs:
     upright: tuple[str, ...] = ()
     """Recordings with the wrist unit as it is, instead of our decision."""
     workers: int = os.cpu_count() or 1
+    channels: Literal["paper", "all"] | None = None
+    """opportunity++: 34 channels as in the paper's Table 7, or all 37 that its code reads (usual);
+    hwu-usp: the paper's 6 sensors (usual), or all 11."""
     hours: float = 24.0
-    """Length of a recording, from midnight; above 24 in whole days. Not for sphere, as all below
-    is not."""
+    """Length of a recording, from midnight; above 24 in whole days. Not for sphere, opportunity++
+    and hwu-usp, as all below is not."""
     gap_hours: float = 12.0
     """A silence of all sensors for longer ends a recording."""
     timezone: str | None = None
@@ -138,6 +151,29 @@ class ReportArgs:
 
     runs: Positional[tuple[Path, ...]]
     out: Path | None = None
+
+
+@dataclass(kw_only=True)
+class ReproduceArgs:
+    """Tables and figures of the paper, and ours: trains what is missing, keeps what is finished."""
+
+    out: Path
+    """Folder for runs, tables.md, tables.csv and index.html."""
+    table: tuple[int, ...] = ()
+    """Tables 1 to 9; without this and --figure, all of both."""
+    figure: tuple[int, ...] = ()
+    """Figures 4, 5, 6, 7, 8, 10 and 11."""
+    data: tuple[Path, ...] = ()
+    """Data sets; none takes the sample that comes along."""
+    seeds: int = 5
+    budget: str | None = None
+    """Time to spend, such as 90s, 20m or 2h; what is left is said."""
+    config: str | None = None
+    """Recipe; None takes demo for the sample and small otherwise."""
+    threads: int = 1
+    """On one thread the same command gives the same tables."""
+    plan: bool = False
+    """Only show what there is to do and how long it takes."""
 
 
 @dataclass(kw_only=True)

@@ -20,6 +20,7 @@ from detach.cli.options import (
     LiveArgs,
     RecordArgs,
     ReportArgs,
+    ReproduceArgs,
     RunArgs,
     SimulateArgs,
     TrainArgs,
@@ -58,6 +59,8 @@ def demo(argv: list[str]) -> int:
 def import_(argv: list[str]) -> int:
     """Imports another format."""
     args = _parse(ImportArgs, argv, "import")
+    if args.format in {"opportunity++", "hwu-usp"}:
+        return _import_research(args)
     if args.format != "sphere":
         return _import_events(args)
     from detach.data.sphere import import_sphere
@@ -77,6 +80,25 @@ def import_(argv: list[str]) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return EXIT_OK
+
+
+def _import_research(args: ImportArgs) -> int:
+    if args.format == "hwu-usp":
+        from detach.data.importers.hwu_usp import import_hwu_usp
+
+        chosen = args.channels or "paper"
+        import_hwu_usp(args.source, args.out, channels=chosen, limit=args.limit, progress=_say)
+        return EXIT_OK
+    from detach.data.importers.opportunity import import_opportunity
+
+    import_opportunity(
+        args.source,
+        args.out,
+        channels="ambient34" if args.channels == "paper" else "ambient37",
+        limit=args.limit,
+        progress=_say,
+    )
     return EXIT_OK
 
 
@@ -170,6 +192,29 @@ def report(argv: list[str]) -> int:
     from detach.report import report as write
 
     print(write(args.runs, args.out, progress=_say))
+    return EXIT_OK
+
+
+def reproduce(argv: list[str]) -> int:
+    """Runs the rows of tables and figures."""
+    args = _parse(ReproduceArgs, argv, "reproduce")
+    from detach.reproduce import Options
+    from detach.reproduce import reproduce as run
+
+    options = Options(
+        out=args.out,
+        tables=args.table,
+        figures=args.figure,
+        data=args.data,
+        seeds=args.seeds,
+        budget=args.budget,
+        config=args.config,
+        threads=args.threads,
+        plan_only=args.plan,
+    )
+    page = run(options, _say)
+    if page is not None:
+        print(f"{page}")
     return EXIT_OK
 
 

@@ -83,11 +83,22 @@ def draw_parts(windows: "Windows", dataset: Dataset, split: SplitConfig) -> dict
     for part in PARTS[1:]:
         members[part] = members[part] & labelled
     parts = {part: np.flatnonzero(members[part]) for part in PARTS}
+    if split.labels is not None and track:
+        parts["train"] = few_of_each(
+            parts["train"], windows.labels[track], split.labels, split.seed
+        )
     if split.by == "random-window":
         windows.counts["WARNING: test windows that overlap training windows (random-window)"] = (
             _overlapping(windows, parts)
         )
     return parts
+
+
+def few_of_each(index: Indices, label: NDArray[np.int32], count: int, seed: int) -> Indices:
+    """At most ``count`` windows of each class among ``index``, drawn at random, ascending."""
+    order = np.random.default_rng([seed, count]).permutation(index)
+    chosen = [order[label[order] == k][:count] for k in np.unique(label[order])]
+    return np.sort(np.concatenate([*chosen, np.zeros(0, dtype=index.dtype)]))
 
 
 def _named_parts(windows: "Windows", dataset: Dataset, split: SplitConfig) -> dict[str, set[str]]:

@@ -1,0 +1,279 @@
+"""HWU-USP: daily activities in a robot's test flat, a video and eleven ambient sensors a sequence.
+
+One folder a stream, inside it ``<class>/<class>_sNN.<ext>``: ambient streams are CSV, with a header
+that names the sensors (``Ktch_B4_Cupboard`` ...) or, in an older release, with numbers alone, whose
+names then stand in ``column_names.txt``. Each sequence carries one label. Streams begin together;
+what they differ in length is told.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.data import video
+from detach.data.recording import (
+    Dataset,
+    LabelTrack,
+    Recording,
+    SensorTrack,
+    VideoTrack,
+    new_recording,
+    read_dataset,
+    write_dataset,
+    write_labels,
+    write_recording,
+    write_sensor,
+)
+from detach.data.store import new_folder
+from detach.errors import DataError
+
+HZ = 50.0
+CLASSES = ("cereals", "tea", "sandwich", "dishes", "tidy")
+"""Those of the paper; the data set has nine."""
+SENSORS = (
+    *("Ktch_B1_Drawer", "Ktch_B2_Cupboard", "Ktch_B3_Cupboard", "Ktch_B4_Cupboard"),
+    *("Ktch_Motion_1", "Ktch_Motion_2"),
+    *("Ktch_T1_Cupboard", "Ktch_T2_Cupboard", "Ktch_T3_Cupboard", "Ktch_T4_Cupboard"),
+    "TP_L_Power",
+)
+PAPER = ("Ktch_B4_Cupboard", "Ktch_Motion_1", "Ktch_Motion_2",
+         "Ktch_T1_Cupboard", "Ktch_T2_Cupboard", "Ktch_T3_Cupboard")  # fmt: skip
+"""Columns 4 to 9 of the file, counted from 0: the paper's 4 switches and 2 motion sensors."""
+SEQUENCE = re.compile(r"([a-z]+)_s(\d+)")
+SUFFIXES = (".avi", ".mp4", ".mkv", ".mov")
+UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
+"""A time stamp may count seconds, or thousandths, millionths, billionths of one."""
+PAPER_WINDOWS = 3485
+LONGER_S = 1.0
+"""Streams of a sequence that differ by more are told."""
+Say = Callable[[str], None]
+Channels = Literal["paper", "all"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one sequence."""
+
+    name: str
+    label: str
+    subject: str
+    ambient: Path
+    film: Path
+
+
+def import_hwu_usp(
+    source: Path,
+    out: Path,
+    *,
+    channels: Channels = "paper",
+    limit: int | None = None,
+    progress: Say | None = None,
+) -> Dataset:
+    """Makes a data set of the paper's five activities, split by subject.
+
+    Args:
+        source: Its root.
+        out: The data set to make; must not exist or be empty.
+        channels: The six sensors of the paper, or all eleven.
+        limit: Import only so many sequences.
+        progress: Called with a line of text now and then.
+
+    Raises:
+        DataError: No sequence with both streams is there, or a file is damaged.
+    """
+    say = progress or (lambda _: None)
+    names = _names(source)
+    found = _sequences(source, names is not None, say)[:limit]
+    with new_folder(out) as part:
+        for sequence in found:
+            for note in _import(sequence, part, names, channels):
+                say(f"{sequence.name}: {note}")
+        _describe(part, found, channels)
+    dataset = read_dataset(out)
+    windows = sum(max(0, int(r.duration_s) - 1) for r in dataset.recordings())
+    say(
+        f"{len(found)} sequences of {len({s.subject for s in found})} subjects, {windows} windows "
+        f"of 2 s every 1 s; the paper has {PAPER_WINDOWS} of 80 sequences"
+    )
+    return dataset
+
+
+def read_ambient(
+    path: Path, names: Sequence[str] | None
+) -> tuple[NDArray[np.float64], Mapping[str, NDArray[np.float64]]]:
+    """Times in seconds from the first row [n], and every sensor [n].
+
+    Raises:
+        DataError: A header without the sensors, a row of another length, a value that is no number.
+    """
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    if not lines:
+        raise DataError(f"{path}: is empty")
+    head = [cell.strip() for cell in lines[0].split(",")]
+    first = 1
+    if not any(re.search("[A-Za-z]{3}", cell) for cell in head):
+        if names is None:
+            raise DataError.at(path, 1, "names no columns, and there is no column_names.txt")
+        head, first = list(names), 0
+    rows = [_row(path, i + 1, lines[i], len(head)) for i in range(first, len(lines)) if lines[i]]
+    if len(rows) < 2:
+        raise DataError(f"{path}: must hold at least 2 rows, found {len(rows)}")
+    table = np.array(rows)
+    columns = {name: table[:, i] for i, name in enumerate(head)}
+    stamp = columns.pop("timestamp", None)
+    lacking = [name for name in PAPER if name not in columns]
+    if lacking:
+        raise DataError.at(path, 1, f"column {lacking[0]} is not there; found {', '.join(head)}")
+    return _times(path, stamp, len(table)), columns
+
+
+def _row(path: Path, number: int, line: str, width: int) -> list[float]:
+    cells = line.split(",")
+    if len(cells) != width:
+        raise DataError.at(path, number, f"{width} columns expected, found {len(cells)}")
+    try:
+        return [float(cell) if cell.strip() else np.nan for cell in cells]
+    except ValueError as error:
+        raise DataError.at(path, number, f"not a number: {error}") from error
+
+
+def _times(path: Path, stamp: NDArray[np.float64] | None, count: int) -> NDArray[np.float64]:
+    """From the stamps where their unit gives about 50 Hz, otherwise from the count of rows."""
+    even = np.arange(count) / HZ
+    if stamp is None or not np.isfinite(stamp).all():
+        return even
+    step = float(np.median(np.diff(stamp)))
+    for unit in UNITS_S:
+        if 0.5 / HZ < step * unit < 2.0 / HZ:
+            found = (stamp - stamp[0]) * unit
+            if not (np.diff(found) > 0).all():
+                bad = int(np.flatnonzero(~(np.diff(found) > 0))[0])
+                raise DataError.at(path, bad + 3, "timestamp must rise from row to row")
+            return np.asarray(found)
+    return even
+
+
+def _names(source: Path) -> tuple[str, ...] | None:
+    path = source / "column_names.txt"
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return tuple(re.findall(r"timestamp|Ktch_\w+|TP_\w+", text)) or None
+
+
+def _sequences(source: Path, named: bool, say: Say) -> list[Files]:
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; give the root of HWU-USP")
+    ambient = {p.stem: p for p in sorted(source.rglob("*_s*.csv")) if _is_ambient(p, named)}
+    films = {p.stem: p for p in sorted(source.rglob("*_s*")) if p.suffix.lower() in SUFFIXES}
+    found, single = [], []
+    for name, path in ambient.items():
+        match = SEQUENCE.fullmatch(name)
+        if match is None or match[1] not in CLASSES:
+            continue
+        if name in films:
+            found.append(Files(name, match[1], f"s{int(match[2]):02d}", path, films[name]))
+        else:
+            single.append(name)
+    if single:
+        say(f"{len(single)} sequences have no video and are left out, first {single[0]}")
+    if not found:
+        raise DataError(
+            f"{source}: no sequence like tea/tea_s01 with both an ambient CSV and a video; found "
+            f"{len(ambient)} ambient files and {len(films)} videos"
+        )
+    return sorted(found, key=lambda s: s.name)
+
+
+def _is_ambient(path: Path, named: bool) -> bool:
+    """Other streams are CSV too: ambient ones name kitchen sensors, or have eleven columns."""
+    if SEQUENCE.fullmatch(path.stem) is None:
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.readline()
+    return "Ktch_" in head or (named and len(head.split(",")) in {len(SENSORS), len(SENSORS) + 1})
+
+
+def _import(
+    sequence: Files, part: Path, names: Sequence[str] | None, channels: Channels
+) -> list[str]:
+    """Writes one recording; returns what is odd about it."""
+    t_s, values = read_ambient(sequence.ambient, names)
+    wanted = PAPER if channels == "paper" else tuple(n for n in SENSORS if n in values)
+    claim = video.probe(sequence.film)
+    with new_recording(part, sequence.name) as new:
+        film = new / f"video{sequence.film.suffix.lower()}"
+        shutil.copyfile(sequence.film, film)
+        filmed_s, felt_s = claim.frames / claim.fps, float(t_s[-1]) + 1 / HZ
+        length = min(filmed_s, felt_s)
+        kept = t_s <= length
+        tracks = []
+        for name in wanted:
+            track = _track(name)
+            known = kept & np.isfinite(values[name])
+            write_sensor(new, track, t_s[known], values[name][known])
+            tracks.append(track)
+        label = LabelTrack(name="activity", source="one label a sequence")
+        write_labels(new, label, [(0.0, length, sequence.label)])
+        write_recording(
+            Recording(
+                folder=new,
+                name=sequence.name,
+                subject=sequence.subject,
+                run=sequence.name,
+                duration_s=length,
+                videos=(
+                    VideoTrack(
+                        name="robot",
+                        file=film.name,
+                        fps=claim.fps,
+                        frames=claim.frames,
+                        width_px=claim.width_px,
+                        height_px=claim.height_px,
+                    ),
+                ),
+                sensors=tuple(tracks),
+                labels=(label,),
+                notes={"video_s": round(filmed_s, 3), "ambient_s": round(felt_s, 3)},
+            )
+        )
+    apart = abs(filmed_s - felt_s)
+    if apart <= LONGER_S:
+        return []
+    return [f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; both are taken to begin at 0"]
+
+
+def _track(name: str) -> SensorTrack:
+    motion, power = "Motion" in name, "Power" in name
+    kind = "motion" if motion else "power" if power else "switch"
+    place = None if power else name.removeprefix("Ktch_").replace("_", " ")
+    return SensorTrack(name=name, kind=kind, unit="W" if power else "0/1", hz=HZ, place=place)
+
+
+def _describe(part: Path, found: Sequence[Files], channels: str) -> None:
+    """Seven subjects in ten pretrain, as in the paper; the last fifth of the others test."""
+    subjects = sorted({s.subject for s in found})
+    cut = max(1, round(0.7 * len(subjects)))
+    train = set(subjects[:cut])
+    probe = subjects[cut:] or subjects[-1:]
+    test = set(probe[-max(1, round(0.2 * len(probe))) :])
+    groups = {
+        "pretrain": [s.name for s in found if s.subject in train],
+        "train": [s.name for s in found if s.subject not in test],
+        "test": [s.name for s in found if s.subject in test],
+    }
+    write_dataset(
+        Dataset(
+            folder=part,
+            name="hwu-usp",
+            classes={"activity": CLASSES},
+            splits={k: tuple(v) for k, v in groups.items()},
+            notes={"channels": channels, "places": len(PAPER)},
+        )
+    )

@@ -1,0 +1,193 @@
+"""Figures of the paper that look at pairs, pictures and labels, each from plain arrays to SVG."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.report.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    RED,
+    SURFACE,
+    method_colour,
+    new_figure,
+    styled,
+    to_svg,
+)
+
+KIND_COLOURS = {"easy": GREY, "hard": RED, "false": BLUE}
+KIND_NAMES = {
+    "easy": "easy: another place",
+    "hard": "hard: same place, another action",
+    "false": "false: same place and action",
+}
+
+
+@styled
+def weight_cdfs(panels: Sequence[tuple[str, Mapping[str, NDArray[np.float64]]]]) -> str:
+    """Share of negatives with at most each weight, by kind, a panel an epoch (Fig. 4).
+
+    Args:
+        panels: (title, weights by kind: easy, hard, false).
+    """
+    figure, axes = new_figure(2.6, 1, len(panels), sharey=True)
+    low = min(float(v.min()) for _, kinds in panels for v in kinds.values() if len(v))
+    high = max(float(v.max()) for _, kinds in panels for v in kinds.values() if len(v))
+    room = 0.04 * max(high - low, 0.1)
+    for ax, (title, kinds) in zip(axes[0], panels, strict=True):
+        ax.axvline(1.0, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+        for kind, weights in kinds.items():
+            if len(weights) == 0:
+                continue
+            x = np.sort(weights)
+            some = np.unique(np.linspace(0, len(x) - 1, min(len(x), 400)).astype(int))
+            ax.plot(x[some], (some + 1) / len(x), color=KIND_COLOURS[kind], lw=1.7,
+                    label=KIND_NAMES[kind])  # fmt: skip
+        ax.set(xlim=(low - room, high + room), ylim=(0, 1.02), xlabel="weight W")
+        ax.set_title(title)
+    axes[0, 0].set_ylabel("share of pairs")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8,
+                  labelcolor=MUTED, handlelength=1.5)  # fmt: skip
+    return to_svg(figure, "Distribution of weights of easy, hard and false negatives")
+
+
+@styled
+def class_separation(
+    rows: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]],
+) -> str:
+    """Weights of hard and false negatives by class: medians, quartiles, 5 and 95 % (Fig. 5).
+
+    Args:
+        rows: (class, weights of hard negatives, weights of false ones), in the order shown.
+    """
+    figure, axes = new_figure(0.9 + 0.46 * len(rows))
+    ax = axes[0, 0]
+    for i, (_, hard, false) in enumerate(rows):
+        for weights, colour, up in ((hard, RED, -0.15), (false, BLUE, 0.15)):
+            if len(weights) == 0:
+                continue
+            q = np.quantile(weights, [0.05, 0.25, 0.5, 0.75, 0.95])
+            ax.plot(q[[0, 4]], [i + up] * 2, color=colour, lw=1.2, alpha=0.5)
+            ax.plot(q[[1, 3]], [i + up] * 2, color=colour, lw=5, alpha=0.75, solid_capstyle="butt")
+            ax.plot(q[2], i + up, marker="o", ms=5, color=SURFACE, mec=colour, mew=1.6)
+    for kind, colour in (("hard", RED), ("false", BLUE)):
+        ax.plot([], [], color=colour, lw=5, alpha=0.75, label=KIND_NAMES[kind])
+    ax.axvline(1.0, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows], color=INK)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="weight W")
+    if len(rows) == 6:
+        ax.axhline(2.5, color=MUTED, lw=0.8)
+    ax.grid(visible=False)
+    ax.grid(visible=True, axis="x")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, labelcolor=MUTED,
+              handlelength=1.5, borderaxespad=0.2)  # fmt: skip
+    return to_svg(figure, "Weights of hard and false negatives by class")
+
+
+@styled
+def phase_space(
+    query: str, kinds: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+) -> str:
+    """Spatial against temporal similarity to one window (Fig. 6).
+
+    Args:
+        query: What happens in that window.
+        kinds: (spatial, temporal similarity) of its easy, hard and false negatives.
+    """
+    figure, axes = new_figure(3.6)
+    ax = axes[0, 0]
+    for kind, (x, y) in kinds.items():
+        ax.scatter(x, y, s=22, color=KIND_COLOURS[kind], alpha=0.65, lw=0, label=KIND_NAMES[kind])
+    ax.axhline(0, color=MUTED, lw=0.8)
+    ax.set(xlim=(-0.03, 1.03), xlabel="spatial similarity", ylabel="temporal similarity")
+    ax.set_title(f"negatives of one window of {query}")
+    ax.grid(visible=True, axis="both")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, labelcolor=MUTED,
+              handletextpad=0.3)  # fmt: skip
+    return to_svg(figure, f"Spatial and temporal similarity to a window of {query}")
+
+
+@styled
+def activation_maps(
+    rows: Sequence[tuple[str, NDArray[np.uint8], Mapping[str, NDArray[np.float64]]]],
+) -> str:
+    """Where encoders look over the frames of some windows (Fig. 8).
+
+    Args:
+        rows: (title, frames [F, H, W, 3], maps [F, h, w] of each encoder).
+    """
+    names = ["frame", *rows[0][2]]
+    shown = len(rows[0][1])
+    height, width = rows[0][1].shape[1:3]
+    figure, axes = new_figure(
+        0.3 + len(rows) * (0.32 + len(names) * 7.0 / (shown + 0.7) * height / width),
+        len(rows) * len(names),
+        shown,
+        gridspec_kw={"hspace": 0.02, "wspace": 0.02},
+    )
+    for r, (title, frames, maps) in enumerate(rows):
+        for line, name in enumerate(names):
+            row = axes[r * len(names) + line]
+            for ax, picture in zip(row, frames, strict=True):
+                ax.imshow(picture, interpolation="nearest")
+                ax.set_xticks([])
+                ax.set_yticks([])
+                ax.spines[:].set_visible(False)
+                ax.grid(visible=False)
+            if name != "frame":
+                _heat(row, maps[name], (height, width))
+            row[0].set_ylabel(name, color=MUTED, fontsize=7.5, rotation=0, ha="right", va="center")
+        axes[r * len(names), 0].set_title(title)
+    return to_svg(figure, "Activation maps over the frames of windows", dpi=110)
+
+
+def _heat(row: Any, maps: NDArray[np.float64], size: tuple[int, int]) -> None:
+    """Overlays maps [F, h, w], scaled together, in one colour that grows opaque."""
+    low, high = np.quantile(maps, [0.5, 0.995])
+    share = np.clip((maps - low) / max(float(high - low), 1e-12), 0, 1)
+    colour = tuple(int(RED[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    for ax, part in zip(row, share, strict=True):
+        layer = np.empty((*part.shape, 4))
+        layer[..., :3], layer[..., 3] = colour, 0.85 * part
+        extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
+        ax.imshow(layer, extent=extent, interpolation="bilinear")
+
+
+@styled
+def label_budget(
+    curves: Sequence[tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]], ticks: Sequence[str]
+) -> str:
+    """F1 by the number of labelled windows a class that the probe may see.
+
+    Args:
+        curves: (method, F1 at each budget, its lowest and highest over draws), best last.
+        ticks: Names of the budgets.
+    """
+    figure, axes = new_figure(3.6)
+    ax = axes[0, 0]
+    at = np.arange(len(ticks))
+    ends: list[tuple[float, str, str]] = []
+    for i, (name, value, low, high) in enumerate(curves):
+        colour = method_colour(name, i)
+        own = name.partition(",")[0] == "detach"
+        dashed = {} if colour != GREY else {"ls": (0, (4, 2))}
+        ax.fill_between(at, low, high, color=colour, alpha=0.10, lw=0)
+        ax.plot(at, value, color=colour, marker="o", ms=4, lw=2.4 if own else 1.5, **dashed)
+        ends.append((float(value[-1]), name, colour))
+    top = max([1e-3, *(float(np.nanmax(highest)) for *_, highest in curves)])
+    previous = -np.inf
+    for y, name, colour in sorted(ends):
+        place = max(y, previous + 0.052 * top)
+        previous = place
+        ink = INK if colour == GREY else colour
+        ax.annotate(name, (at[-1], place), (8, 0), textcoords="offset points", va="center",
+                    fontsize=8, color=ink, annotation_clip=False)  # fmt: skip
+    ax.set_xticks(at, ticks)
+    ax.set(ylim=(0, 1.05 * top), xlim=(-0.15, at[-1] + 0.1), ylabel="weighted F1")
+    ax.set_xlabel("labelled windows a class")
+    return to_svg(figure, "F1 by the number of labelled windows a class")

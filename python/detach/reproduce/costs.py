@@ -1,0 +1,149 @@
+"""How long a row will take: from rows that are finished, or from a probe of two batches."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detach.config import RunConfig
+from detach.data.store import write_whole
+from detach.model import METRICS_FILE
+from detach.train import Material, train
+
+COSTS_FILE = "costs.json"
+Rates = dict[str, float]
+"""Seconds an epoch of each stage."""
+LEAST_S = 1.0
+
+
+class Costs:
+    """Seconds an epoch for every kind of run on every data set; kept beside the runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / COSTS_FILE
+        self._known: dict[str, Rates] = {}
+        try:
+            self._known = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or half of one: it is measured again
+            self._known = {}
+
+    def estimate(self, data: str, config: RunConfig, *, shared: bool) -> float:
+        """Seconds for a run; ``shared`` leaves out stage 1. NaN where nothing was measured."""
+        rates = self._known.get(_key(data, config))
+        if rates is None:
+            return float("nan")
+        epochs = _epochs(config)
+        left_out = {"stage1"} if shared else set()
+        total = sum(n * rates.get(k, 0.0) for k, n in epochs.items() if k not in left_out)
+        return max(LEAST_S, total + rates.get("after", 0.0))
+
+    def known(self, data: str, config: RunConfig) -> bool:
+        """Whether this kind of run was measured."""
+        return _key(data, config) in self._known
+
+    def probe(self, data: str, config: RunConfig, material: Material, folder: Path) -> None:
+        """Trains an epoch of every stage on two batches, and scales to all windows."""
+        index = material.parts["pretrain"]
+        size = max(config.stage1.batch_size, config.stage2.batch_size)
+        few = index[: max(2 * size, 64)]
+        small = replace(material, parts={**material.parts, "pretrain": few})
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            run = train(small, folder / "run", _shortest(config), say=lambda _: None)
+            rates = stage_seconds(run)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        scale = len(index) / max(len(few), 1) if config.method != "supervised" else 1.0
+        self.note(data, config, {k: v * scale for k, v in rates.items()})
+
+    def note(self, data: str, config: RunConfig, rates: Mapping[str, float]) -> None:
+        """Keeps what was measured, over what was known."""
+        self._known[_key(data, config)] = {
+            **self._known.get(_key(data, config), {}), **rates
+        }  # fmt: skip
+        write_whole(self._path, json.dumps(self._known, indent=1, sort_keys=True).encode())
+
+
+def stage_seconds(run: Path) -> Rates:
+    """Seconds an epoch of each stage, from a run's log."""
+    rates: Rates = {}
+    before, stage, epochs = 0.0, "", 0
+    start = 0.0
+    for row in _rows(run):
+        if row["stage"] != stage:
+            stage, epochs, start = row["stage"], 0, before
+        epochs += 1
+        before = float(row["elapsed_s"])
+        rates[stage] = (before - start) / epochs
+    return rates
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds ``work`` takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    path = run / METRICS_FILE
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    rows = []
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if "losses" in row:
+            rows.append(row)
+    return rows
+
+
+def _epochs(config: RunConfig) -> dict[str, int]:
+    """Epochs of each stage a run may go through."""
+    first, second = config.stage1.epochs, config.stage2.epochs
+    if config.method in {"detach", "infonce"}:
+        ends = config.stage1.warmup_epochs + config.stage1.joint_epochs
+        return {"stage1": first if config.stage1.refine else min(first, ends), "stage2": second}
+    if config.method == "supervised":
+        return {"supervised": config.supervised.epochs}
+    if config.method == "comodo":
+        teacher = config.comodo.teacher_epochs
+        return {"teacher": first if teacher is None else teacher, "student": second}
+    return {config.method: first + second}
+
+
+def _shortest(config: RunConfig) -> RunConfig:
+    """One epoch of each stage; the first of stage 1 already with video."""
+    last = min(config.stage2.epochs, 1)
+    return replace(
+        config,
+        stage1=replace(config.stage1, epochs=1, warmup_epochs=0, joint_epochs=1),
+        stage2=replace(config.stage2, epochs=last),
+        supervised=replace(config.supervised, epochs=1),
+    )
+
+
+def _key(data: str, config: RunConfig) -> str:
+    """What the time of an epoch depends on, near enough."""
+    own = {
+        "imu2clip": config.imu2clip,
+        "primus": config.primus,
+        "comodo": config.comodo,
+        "cav-mae": config.cav_mae,
+    }.get(config.method)
+    method = "detach" if config.method == "infonce" else config.method
+    size = (config.stage1.batch_size, config.stage2.batch_size, config.threads, config.device)
+    # Only what a stranger could read: no hash.
+    parts = (data, method, config.encoders, config.video.size_px, config.video.frames, size, own)
+    return " | ".join(str(part) for part in parts)
+
+
+def mean(values: list[float]) -> float:
+    """Of numbers; NaN of none."""
+    return float(np.mean(values)) if values else float("nan")

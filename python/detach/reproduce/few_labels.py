@@ -1,0 +1,128 @@
+"""What a few labels are worth: F1 of a probe on 1, 5, 20 or all labelled windows of each class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.data.recording import read_dataset
+from detach.data.splits import few_of_each, split_windows
+from detach.data.windows import Windows, load_windows
+from detach.evaluate import choose_track, embed_sensors
+from detach.model import Supervised, load_run
+from detach.probe import fit_probe, raw_statistics
+from detach.results import RAW, read_results
+from detach.scores import Ints, confusion, weighted_f1
+
+BUDGETS = (1, 5, 20)
+DRAWS = 5
+C = 1.0
+"""Penalty of the probe: who has few labels has none to choose it on."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """F1 at each budget and with all labels, mean, lowest and highest over draws and seeds."""
+
+    name: str
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def curves(out: Path, data: str, rows: Sequence[str]) -> list[Curve]:
+    """One curve a row whose runs are there, and one of plain statistics; the worst first."""
+    found: dict[str, list[list[float]]] = {}
+    for row in rows:
+        for folder in sorted((out / "runs" / data / row).glob("seed*")):
+            if (folder / "results.json").is_file():
+                _add(found, row, folder)
+    supervised = _supervised(out, data)
+    if supervised:
+        found["supervised"] = supervised
+    made = [_curve(name, points) for name, points in found.items()]
+    return sorted(made, key=lambda c: float(c.value[-1]))
+
+
+def _add(found: dict[str, list[list[float]]], row: str, folder: Path) -> None:
+    run = load_run(folder)
+    if isinstance(run.model, Supervised):
+        return
+    dataset = read_dataset(run.data)
+    windows = load_windows(dataset, run.config, stats=run.stats, video=False)
+    parts = split_windows(windows, dataset, run.config.split)
+    label = windows.labels[choose_track(run.config, dataset, None)].astype(np.int64)
+    labels = len(windows.classes[choose_track(run.config, dataset, None)])
+    train, test = parts["train"], parts["test"]
+    both = np.concatenate([train, test])
+    x = embed_sensors(run.model, windows, both)
+    found.setdefault(row, [[] for _ in (*BUDGETS, 0)])
+    _points(found[row], x, label, (train, test), labels)
+    if RAW not in found:
+        found[RAW] = [[] for _ in (*BUDGETS, 0)]
+        _points(found[RAW], raw_statistics(_of(windows, both)), label, (train, test), labels)
+
+
+def _of(windows: Windows, index: Ints) -> NDArray[np.float32]:
+    return windows.samples[index]
+
+
+def _points(
+    points: list[list[float]],
+    x: NDArray[np.float32],
+    label: Ints,
+    parts: tuple[Ints, Ints],
+    labels: int,
+) -> None:
+    """Adds F1 of several draws at every budget."""
+    train, test = parts
+    row_of = {int(w): i for i, w in enumerate(np.concatenate([train, test]).tolist())}
+    tested = np.array([row_of[int(w)] for w in test])
+    for place, budget in enumerate((*BUDGETS, None)):
+        for draw in range(DRAWS if budget else 1):
+            few = few_of_each(train, label.astype(np.int32), budget, draw) if budget else train
+            if len(np.unique(label[few])) < 2:
+                continue
+            rows = np.array([row_of[int(w)] for w in few])
+            probe = fit_probe((x[rows], label[few]), None, labels, grid=(C,))
+            said = probe.probabilities(x[tested]).argmax(axis=1)
+            points[place].append(float(weighted_f1(confusion(label[test], said, labels))))
+
+
+def _supervised(out: Path, data: str) -> list[list[float]]:
+    """F1 of networks trained on as few labels, where such rows were run."""
+    names = [*(f"supervised-{n}" for n in BUDGETS), "supervised"]
+    points = [_scores(out / "runs" / data / name) for name in names]
+    return points if all(points) else []
+
+
+def _scores(folder: Path) -> list[float]:
+    found = []
+    for run in sorted(folder.glob("seed*/results.json")):
+        results = read_results(run.parent)
+        task = results.tasks[0]
+        said = next(a.probability for a in task.answers if a.kind == "method").argmax(axis=1)
+        found.append(float(weighted_f1(confusion(task.truth, said, len(task.classes)))))
+    return found
+
+
+def _curve(name: str, points: Sequence[Sequence[float]]) -> Curve:
+    filled = [list(p) or [float("nan")] for p in points]
+    return Curve(
+        name,
+        np.array([np.mean(p) for p in filled]),
+        np.array([np.min(p) for p in filled]),
+        np.array([np.max(p) for p in filled]),
+    )
+
+
+def as_rows(found: Sequence[Curve]) -> list[Mapping[str, object]]:
+    """For the CSV beside the figure."""
+    names = [*(str(b) for b in BUDGETS), "all"]
+    return [
+        {"method": c.name, "labels": n, "f1": f"{v:.4f}", "low": f"{lo:.4f}", "high": f"{hi:.4f}"}
+        for c in found
+        for n, v, lo, hi in zip(names, c.value, c.low, c.high, strict=True)
+    ]

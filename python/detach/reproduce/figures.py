@@ -1,0 +1,224 @@
+"""The figures, from run folders: which rows each needs, and its arrays."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detach.data.store import write_whole
+from detach.errors import DataError, UsageError
+from detach.model import CONFIG_FILE, load_config
+from detach.report import figures as shown
+from detach.report import paper_figures as drawn
+from detach.report.look import look_at
+from detach.report.story import change_curves, phases, read_story
+from detach.reproduce import activations, few_labels
+from detach.reproduce.pairs import KINDS, Pairs, pairs_of
+from detach.reproduce.rows import LEAD, ROWS
+from detach.results import RESULTS_FILE
+
+Say = Callable[[str], None]
+CLASSES_SHOWN = 3
+QUERY = "dishwasher"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, or why there is none."""
+
+    number: int
+    data: str
+    title: str
+    caption: str
+    svg: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure shows and the rows it needs."""
+
+    title: str
+    rows: tuple[str, ...]
+    make: Callable[[Path, str], tuple[str, str]]
+    """Of the output folder and a data set: SVG and caption."""
+
+
+def rows_of(numbers: Sequence[int]) -> tuple[str, ...]:
+    """Rows that the figures need."""
+    return tuple(dict.fromkeys(row for n in numbers for row in FIGURES[n].rows))
+
+
+def check(numbers: Sequence[int]) -> None:
+    """Refuses figures that do not exist.
+
+    Raises:
+        UsageError: There is no such figure.
+    """
+    if unknown := [n for n in numbers if n not in FIGURES]:
+        known = ", ".join(f"{n} ({f.title.lower()})" for n, f in FIGURES.items())
+        raise UsageError(f"there is no figure {unknown[0]}; there are {known}")
+
+
+def draw(number: int, out: Path, data: str, say: Say) -> Picture:
+    """One figure on one data set; a problem is told in its place."""
+    figure = FIGURES[number]
+    say(f"figure {number} on {data}")
+    lacking = [row for row in figure.rows[:2] if not _folder(out, data, row)]
+    if lacking:
+        return Picture(number, data, figure.title, "", problem=f"not run: {ROWS[lacking[0]].title}")
+    try:
+        svg, caption = figure.make(out, data)
+    except DataError as error:
+        return Picture(number, data, figure.title, "", problem=str(error))
+    return Picture(number, data, figure.title, caption, svg)
+
+
+def about(out: Path, data: str) -> Mapping[str, Any]:
+    """What a finished run of the method says of the data; nothing where there is none."""
+    folder = _folder(out, data, LEAD)
+    return load_config(folder)[1] if folder and (folder / CONFIG_FILE).is_file() else {}
+
+
+def _folder(out: Path, data: str, row: str) -> Path | None:
+    """The first finished run of a row."""
+    found = sorted((out / "runs" / data / row).glob(f"seed*/{RESULTS_FILE}"))
+    return found[0].parent if found else None
+
+
+def _lead(out: Path, data: str) -> Path:
+    folder = _folder(out, data, LEAD)
+    assert folder is not None  # noqa: S101 -- `draw` has looked
+    return folder
+
+
+def _weights(out: Path, data: str) -> tuple[str, str]:
+    found = pairs_of(_lead(out, data))
+    panels = [(_epoch(p, found), {k: p.weight[m] for k, m in p.kinds().items()}) for p in found]
+    gaps = [_gap(p.weight, p.kinds()) for p in found]
+    caption = (
+        f"Share of pairs with at most each weight, {len(found[0].place)} windows of the "
+        "pretraining part. Mean weight of hard less false negatives: "
+        + ", ".join(f"{gap:+.2f} after epoch {p.epoch}" for gap, p in zip(gaps, found, strict=True))
+        + ". Labels sort the pairs here and played no part in training."
+    )
+    return drawn.weight_cdfs(panels), caption
+
+
+def _epoch(pairs: Pairs, found: Sequence[Pairs]) -> str:
+    names = {found[0].epoch: "before stage 2", found[-1].epoch: f"epoch {pairs.epoch}, the end"}
+    return names.get(pairs.epoch, f"epoch {pairs.epoch}")
+
+
+def _gap(weight: Any, kinds: Mapping[str, Any]) -> float:
+    hard, false = weight[kinds["hard"]], weight[kinds["false"]]
+    return float(hard.mean() - false.mean()) if len(hard) and len(false) else float("nan")
+
+
+def _classes(out: Path, data: str) -> tuple[str, str]:
+    last = pairs_of(_lead(out, data))[-1]
+    rows = []
+    for k, name in enumerate(last.classes):
+        own = {kind: mask[last.action == k] for kind, mask in last.kinds().items()}
+        hard, false = (last.weight[last.action == k][own[kind]] for kind in ("hard", "false"))
+        if len(hard) and len(false):
+            rows.append((name, hard, false))
+    rows.sort(key=lambda row: float(row[2].mean() - row[1].mean()))
+    if len(rows) > 2 * CLASSES_SHOWN:
+        rows = [*rows[:CLASSES_SHOWN], *rows[-CLASSES_SHOWN:]]
+    caption = (
+        "At the end of stage 2: the classes whose hard and false negatives are told apart best, "
+        "and below the line those told apart least. Circle: median; thick: half of the pairs; "
+        "thin: nine in ten."
+    )
+    if not rows:
+        raise DataError(f"{data}: no class has both hard and false negatives")
+    return drawn.class_separation(rows), caption
+
+
+def _query(out: Path, data: str) -> tuple[str, str]:
+    last = pairs_of(_lead(out, data))[-1]
+    counts = np.bincount(last.action, minlength=len(last.classes))
+    usual = [k for k, name in enumerate(last.classes) if QUERY in name.lower() and counts[k]]
+    asked = usual[0] if usual else int(counts.argmax())
+    members = np.flatnonzero(last.action == asked)
+    kinds = last.kinds()
+    # The window most like the others of its class in both: a typical one.
+    typical = (last.spatial + last.temporal)[np.ix_(members, members)].mean(axis=1).argmax()
+    row = int(members[typical])
+    groups = {k: (last.spatial[row][kinds[k][row]], last.temporal[row][kinds[k][row]])
+              for k in KINDS}  # fmt: skip
+    caption = (
+        f"At the end of stage 2, {len(last.place) - 1} negatives of one window. Hard and false "
+        "ones are at the same place; motion must tell them apart."
+    )
+    return drawn.phase_space(last.classes[asked], groups), caption
+
+
+def _maps(out: Path, data: str) -> tuple[str, str]:
+    story = read_story(_lead(out, data))
+    if story.results is None or not story.results.tasks:
+        raise DataError(f"{story.folder} is not evaluated")
+    task = story.results.tasks[0]
+    answer = next(a for a in task.answers if a.kind == "method")
+    look = look_at(story.folder, task, answer.probability, lambda _: None)
+    return shown.embedding_maps(look.maps, look.colourings), "t-SNE of test windows, seeded."
+
+
+def _looks(out: Path, data: str) -> tuple[str, str]:
+    rival = _folder(out, data, "global")
+    assert rival is not None  # noqa: S101 -- `draw` has looked
+    found = activations.looks(_lead(out, data), rival)
+    caption = (
+        "Mean absolute activation of each video encoder's last convolutions over the frames, from "
+        "the median up, each row on a scale of its own. Chosen by the number of test windows and "
+        "by motion, not by how they look."
+    )
+    return drawn.activation_maps([(x.title, x.frames, x.maps) for x in found]), caption
+
+
+def _changes(out: Path, data: str) -> tuple[str, str]:
+    runs = sorted((out / "runs" / data / LEAD).glob(f"seed*/{RESULTS_FILE}"))
+    stories = [read_story(path.parent) for path in runs]
+    first = stories[0]
+    svg = shown.change_rate(change_curves(stories), phases(first), first.config.stage1.stop_change)
+    return svg, "Share of pseudo-labels that changed in each epoch of stage 1, one line a seed."
+
+
+def _labels(out: Path, data: str) -> tuple[str, str]:
+    found = few_labels.curves(out, data, FIGURES[11].rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("method", "labels", "f1", "low", "high"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(few_labels.as_rows(found))
+    write_whole(out / f"labels-{data}.csv", text.getvalue().encode())
+    ticks = [*(str(b) for b in few_labels.BUDGETS), "all"]
+    curves = [(c.name, c.value, c.low, c.high) for c in found]
+    caption = (
+        f"A linear probe with C = {few_labels.C:g} on so many labelled windows of each class, "
+        f"{few_labels.DRAWS} draws; bands reach from the worst to the best draw and seed. "
+        "Supervised: the network trained on as many. Windows were drawn from the whole training "
+        "part, so even one a class supposes that somebody knew where to look."
+    )
+    return drawn.label_budget(curves, ticks), caption
+
+
+_RIVALS = ("infonce", "global", "imu2clip", "primus", "comodo", "cav-mae")
+FIGURES: Mapping[int, Figure] = {
+    4: Figure("Weights of negatives over training", (LEAD,), _weights),
+    5: Figure("Separation by class", (LEAD,), _classes),
+    6: Figure("Negatives of one window", (LEAD,), _query),
+    7: Figure("Maps of both modalities", (LEAD,), _maps),
+    8: Figure("Where encoders look", (LEAD, "global"), _looks),
+    10: Figure("Pseudo-labels that change", (LEAD,), _changes),
+    11: Figure(
+        "What a few labels are worth (ours)",
+        (LEAD, *_RIVALS, "supervised", *(f"supervised-{n}" for n in few_labels.BUDGETS)),
+        _labels,
+    ),
+}
+"""Fig. 9 is Fig. 7 on another data set."""

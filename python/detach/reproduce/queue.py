@@ -1,0 +1,240 @@
+"""What is to be trained, in which order, and for how long: the queue behind every table."""
+
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from detach.config import RunConfig
+from detach.errors import DataError, DivergedError, UsageError
+from detach.evaluate import evaluate
+from detach.model import CONFIG_FILE, MODEL_FILE
+from detach.reproduce.costs import Costs, stage_seconds, timed
+from detach.reproduce.rows import LEAD, configured
+from detach.results import RESULTS_FILE
+from detach.train import Material, load_material, train
+
+Say = Callable[[str], None]
+SHARED = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
+"""Options that stage 1 depends on."""
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+TO_WRITE = 0.15
+"""Share of a budget kept for tables and pages, at most `TO_WRITE_S`."""
+TO_WRITE_S = 45.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row, one seed, one data set."""
+
+    row: str
+    seed: int
+    data: Path
+    name: str
+    """Of the data set."""
+    config: RunConfig
+    folder: Path
+    method: RunConfig
+    """The configuration of the method itself, on the same recipe and seed."""
+
+    @property
+    def done(self) -> bool:
+        """Trained and evaluated."""
+        return (self.folder / RESULTS_FILE).is_file() and self.trained
+
+    @property
+    def trained(self) -> bool:
+        """Whether its weights are there."""
+        return (self.folder / MODEL_FILE).is_file()
+
+    @property
+    def lead(self) -> Path | None:
+        """The run of the method whose stage 1 is this one's too."""
+        if self.row == LEAD or self.config.method not in {"detach", "infonce"}:
+            return None
+        like = all(getattr(self.method, name) == getattr(self.config, name) for name in SHARED)
+        return self.folder.parents[1] / LEAD / self.folder.name if like else None
+
+
+@dataclass
+class Outcome:
+    """What became of a queue."""
+
+    ran: list[Job] = field(default_factory=list)
+    left: list[Job] = field(default_factory=list)
+    """Not begun, or not finished, for want of time."""
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(data set, row): why it cannot be trained."""
+
+
+def make_jobs(
+    out: Path, data: Mapping[str, Path], rows: Sequence[str], seeds: int, base: RunConfig
+) -> list[Job]:
+    """All runs: the first seed of every row before any second one."""
+    return [
+        Job(
+            row,
+            seed,
+            folder,
+            name,
+            configured(row, base, seed),
+            out / "runs" / name / row / f"seed{seed}",
+            configured(LEAD, base, seed),
+        )
+        for seed in range(seeds)
+        for name, folder in data.items()
+        for row in rows
+    ]
+
+
+def budget_s(text: str | None) -> float:
+    """Seconds of ``20m``, ``90s``, ``2h`` or a plain number of seconds; infinite for None.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if text is None:
+        return math.inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise UsageError(f"budget must be like 90s, 20m or 2h, got {text!r}")
+    return float(match[1]) * UNITS_S[match[2]]
+
+
+class Queue:
+    """Runs jobs one after the other within a budget, so that it can be stopped at any time."""
+
+    def __init__(self, out: Path, budget: float, say: Say) -> None:
+        self.costs = Costs(out)
+        self._out, self._say = out, say
+        self._budget = budget
+        self._end = time.monotonic() + budget - min(TO_WRITE * budget, TO_WRITE_S)
+        self._kept: dict[str, Material] = {}
+
+    @property
+    def left_s(self) -> float:
+        """Of the budget, what writing needs left out; for ever without one."""
+        return math.inf if math.isinf(self._budget) else self._end - time.monotonic()
+
+    def estimate(self, job: Job) -> float:
+        """Seconds; NaN where nothing like it was measured."""
+        lead = job.lead
+        return self.costs.estimate(job.name, job.config, shared=lead is not None)
+
+    def measure(self, jobs: Sequence[Job]) -> None:
+        """Probes every kind of run of which nothing is known yet, while time lasts."""
+        for job in jobs:
+            if job.done or self.costs.known(job.name, job.config) or self.left_s <= 0:
+                continue
+            self._say(f"measuring {job.row} on {job.name}")
+            try:
+                probe = self._out / f".probe-{os.getpid()}"
+                self.costs.probe(job.name, job.config, self._material(job), probe)
+            except (DivergedError, UsageError):
+                continue  # said when its turn comes
+
+    def run(self, jobs: Sequence[Job], outcome: Outcome) -> None:
+        """Trains and evaluates what is not there yet.
+
+        Raises:
+            UsageError: The budget does not suffice for a single one of them.
+            KeyboardInterrupt: Stopped; what is saved stands.
+        """
+        waiting = [job for job in jobs if not job.done]
+        self._check_budget(waiting)
+        for number, job in enumerate(waiting, 1):
+            if (job.name, job.row) in outcome.failed:
+                continue
+            about = self.estimate(job)
+            if not about <= self.left_s and not math.isinf(self.left_s):
+                outcome.left.append(job)
+                continue
+            self._say(f"[{number}/{len(waiting)}] {job.name}, {job.row}, seed {job.seed}")
+            try:
+                with _within(self.left_s):
+                    self._one(job)
+                outcome.ran.append(job)
+            except _TimeIsUpError:
+                outcome.left.append(job)
+            except (DivergedError, UsageError, DataError) as error:
+                self._say(f"{job.row} cannot be trained: {error}")
+                outcome.failed[job.name, job.row] = str(error)
+
+    def _check_budget(self, waiting: Sequence[Job]) -> None:
+        known = [(self.estimate(job), job) for job in waiting]
+        known = [pair for pair in known if not math.isnan(pair[0])]
+        if math.isinf(self._budget) or not waiting:
+            return
+        if not known:
+            raise UsageError(
+                f"a budget of {self._budget:g} s is too small to measure a single row in"
+            )
+        shortest, job = min(known, key=lambda pair: pair[0])
+        if shortest > self.left_s:
+            raise UsageError(
+                f"a budget of {self._budget:g} s is too small: the shortest row left, {job.row} on "
+                f"{job.name}, takes about {shortest:.0f} s, and {max(self.left_s, 0):.0f} s are "
+                "left to train in; give more"
+            )
+
+    def _one(self, job: Job) -> None:
+        if not job.trained:
+            begun = (job.folder / CONFIG_FILE).is_file()
+            lead = job.lead
+            source = lead if lead is not None and (lead / MODEL_FILE).is_file() else None
+            train(
+                self._material(job),
+                job.folder,
+                job.config,
+                resume=begun,
+                stage1_from=source,
+                say=self._say,
+            )
+            self.costs.note(job.name, job.config, stage_seconds(job.folder))
+        after = timed(lambda: evaluate([job.folder]))
+        self.costs.note(job.name, job.config, {"after": after})
+
+    def _material(self, job: Job) -> Material:
+        """Windows as the job sees them; those of two kinds of job are kept."""
+        c = job.config
+        pictures = c.method != "supervised"
+        parts = (job.data, c.windows, c.sensors, c.video, c.split, c.encoders.flow, pictures)
+        key = repr(parts)
+        if key not in self._kept:
+            while len(self._kept) > 1:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = load_material(job.data, c, self._say)
+        return self._kept[key]
+
+
+class _TimeIsUpError(BaseException):
+    """Raised wherever the program is; no handler of errors may take it for one."""
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Ends what is inside when time is up; what it saved last stands."""
+    if math.isinf(seconds):
+        yield
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise _TimeIsUpError
+
+    try:
+        before = signal.signal(signal.SIGALRM, stop)
+    except ValueError:  # not the main thread: the estimate alone must do
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

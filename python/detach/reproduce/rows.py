@@ -1,0 +1,193 @@
+"""The rows of every table: what is trained, as what differs from a recipe. The only list."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from detach.config import RunConfig, override, preset
+from detach.errors import UsageError
+
+LEAD = "detach"
+AS_RUN = {"rate_hz": 30.0, "length": 128, "zscore": "keep-zero", "lowpass": True}
+"""How the authors' code prepares samples, for all of its baselines."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train."""
+
+    title: str
+    overrides: Mapping[str, Any]
+    baseline: bool = False
+    """Whether it is a rival, rather than a variant of the method."""
+    note: str = ""
+
+
+ROWS: Mapping[str, Row] = {
+    LEAD: Row("DETACH", {}),
+    "imu2clip": Row("IMU2CLIP", {"method": "imu2clip"}, baseline=True),
+    "primus": Row("PRIMUS", {"method": "primus"}, baseline=True),
+    "comodo": Row("COMODO", {"method": "comodo"}, baseline=True),
+    "cav-mae": Row("CAV-MAE (EVI-MAE without graph)", {"method": "cav-mae"}, baseline=True),
+    "global": Row("global alignment, encoders of our size", {"method": "global"}, baseline=True),
+    "infonce": Row("DETACH with InfoNCE", {"method": "infonce"}, baseline=True),
+    "supervised": Row("supervised by the labels", {"method": "supervised"}, baseline=True),
+    "imu2clip-as-run": Row(
+        "IMU2CLIP, as the authors ran it",
+        {
+            "method": "imu2clip",
+            "sensors": AS_RUN,
+            "imu2clip": {"samples": 150, "fit": "pad", "least_steps": 1},
+        },
+        baseline=True,
+        note="filled with zeros to 150 samples, which leaves its GRU one step",
+    ),
+    "primus-as-run": Row(
+        "PRIMUS, as the authors ran it",
+        {
+            "method": "primus",
+            "sensors": AS_RUN,
+            "primus": {
+                "samples": 128,
+                "least_steps": 1,
+                "views": ["noise", "scale"],
+                "self_share": 0.0,
+                "momentum": 0.0,
+            },
+        },
+        baseline=True,
+        note="no terms between views, one step repeated 32 times, a queue of fresh features; their "
+        "queue of 8192 is longer than the data and is half as long as the data here",
+    ),
+    "comodo-as-run": Row(
+        "COMODO, as the authors ran it",
+        {"method": "comodo", "sensors": AS_RUN, "comodo": {"probe": "head"}},
+        baseline=True,
+        note="recognised from its head of 128 numbers; their teacher was pretrained",
+    ),
+    "cav-mae-as-run": Row(
+        "CAV-MAE, as the authors ran it",
+        {
+            "method": "cav-mae",
+            "sensors": AS_RUN,
+            "cav_mae": {"hop": 1, "bins": 128, "patch": 16, "depth": 11},
+        },
+        baseline=True,
+        note="spectrograms of 128 x 128; their video side started from pretrained weights",
+    ),
+    **{
+        f"supervised-{n}": Row(
+            f"supervised by {n} a class",
+            {"method": "supervised", "split": {"labels": n}},
+            baseline=True,
+        )
+        for n in (1, 5, 20)
+    },
+    "no-spatial-weight": Row("w/o W spatial", {"stage2": {"lambda_hard": 1.0}}),
+    "no-temporal-weight": Row("w/o W temporal", {"stage2": {"temporal": "none"}}),
+    "no-refinement": Row("no refinement, weighted", {"stage1": {"refine": False}}),
+    "no-refinement-infonce": Row(
+        "no refinement, InfoNCE", {"method": "infonce", "stage1": {"refine": False}}
+    ),
+    "no-momentum": Row(
+        "w/o momentum encoder", {"stage2": {"momentum": 0.0, "momentum_ramp": False}}
+    ),
+    "confident-50": Row("50 % confident", {"stage1": {"confident_q": 0.5}}),
+    "confident-90": Row("90 % confident", {"stage1": {"confident_q": 0.9}}),
+    "confident-100": Row(
+        "100 % confident",
+        {"stage1": {"confident_q": 1.0}},
+        note="leaves nothing to refine: the row tests both",
+    ),
+    "light": Row("A. light (CNN + GRU)", {"encoders": {"motion": "light"}}),
+    "transformer": Row("B. heavy (transformer)", {"encoders": {"motion": "transformer"}}),
+    "odc": Row(
+        "ODC alone (sensors cluster, no video)",
+        {
+            "stage1": {"refine": False, "joint_epochs": 0, "warmup_epochs": 10**6},
+            "stage2": {"epochs": 0},
+        },
+    ),
+    "stage1": Row("stage 1 alone", {"stage2": {"epochs": 0}}),
+    "random-labels": Row("random pseudo-labels", {"stage1": {"pseudo_labels": "random"}}),
+    "shuffled": Row("shuffled pairs", {"augment": {"wrong_pictures": True}}),
+    "constant-weight": Row("constant W of the same mean", {"stage2": {"negatives": "constant"}}),
+    "hcl": Row("HCL", {"stage2": {"negatives": "hcl"}}),
+    "debiased": Row("debiased", {"stage2": {"negatives": "debiased"}}),
+    "temporal-logits": Row("temporal logits alone", {"stage2": {"logits": "temporal"}}),
+    "masked-overlap": Row("overlapping windows masked", {"stage2": {"mask_overlap": True}}),
+    "weight-learns": Row("W not detached", {"stage2": {"detach_weight": False}}),
+    "constant-momentum": Row("momentum without ramp", {"stage2": {"momentum_ramp": False}}),
+    "paper-v1": Row("W of arXiv v1", {"stage2": {"gate": "none", "power": 2, "transpose": False}}),
+    "camera-ready": Row("W of the camera-ready", {"stage2": {"temporal": "cross"}}),
+    "authors-code": Row("W of the authors' code", {"stage2": {"transpose": False}}),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper, or one of ours."""
+
+    title: str
+    rows: tuple[str, ...]
+    ours: tuple[str, ...] = ()
+    """Rows that the paper lacks, below."""
+
+
+TABLES: Mapping[int, Table] = {
+    1: Table(
+        "Downstream classification",
+        ("imu2clip", "primus", "comodo", "cav-mae", LEAD),
+        (
+            *("infonce", "global", "supervised"),
+            *("imu2clip-as-run", "primus-as-run", "comodo-as-run", "cav-mae-as-run"),
+        ),
+    ),
+    2: Table("Spatial and temporal weight", (LEAD, "no-spatial-weight", "no-temporal-weight")),
+    3: Table("Refinement and loss", (LEAD, "infonce", "no-refinement", "no-refinement-infonce")),
+    4: Table("Momentum encoder", (LEAD, "no-momentum"), ("constant-momentum", "weight-learns")),
+    5: Table("Confidence", (LEAD, "confident-100"), ("confident-50", "confident-90")),
+    6: Table("Sensor encoder", ("light", "transformer", LEAD)),
+    7: Table("Data that were used", ()),
+    8: Table(
+        "Controls and other losses (ours)",
+        (),
+        (
+            *(LEAD, "shuffled", "random-labels", "odc", "stage1", "constant-weight", "hcl"),
+            *("debiased", "temporal-logits", "masked-overlap"),
+        ),
+    ),
+    9: Table("Forms of the weight (ours)", (), (LEAD, "paper-v1", "camera-ready", "authors-code")),
+}
+
+
+def wanted(numbers: tuple[int, ...]) -> tuple[str, ...]:
+    """Rows of the tables ``numbers``, each once, the method first, then in the tables' order.
+
+    Raises:
+        UsageError: There is no such table.
+    """
+    if unknown := [n for n in numbers if n not in TABLES]:
+        known = ", ".join(f"{n} ({t.title.lower()})" for n, t in TABLES.items())
+        raise UsageError(f"there is no table {unknown[0]}; there are {known}")
+    names = [name for n in numbers for name in (*TABLES[n].rows, *TABLES[n].ours)]
+    lead = [LEAD] if names else []
+    return tuple(dict.fromkeys([*lead, *names]))
+
+
+def configured(name: str, base: RunConfig, seed: int) -> RunConfig:
+    """The configuration of a row on a recipe ``base``."""
+    changes = {key: _sane(key, value, base) for key, value in ROWS[name].overrides.items()}
+    return override(base, {**changes, "seed": seed})
+
+
+def unchanged(name: str) -> bool:
+    """Whether a row is the method as recommended."""
+    return override(preset("recommended"), ROWS[name].overrides) == preset("recommended")
+
+
+def _sane(key: str, value: Any, base: RunConfig) -> Any:
+    """Warm-up for ever means: as long as the stage is."""
+    if key == "stage1" and value.get("warmup_epochs", 0) > base.stage1.epochs:
+        return {**value, "warmup_epochs": base.stage1.epochs}
+    return value

@@ -1,0 +1,260 @@
+"""The paper's two data sets: importers proved on layouts we write, with planted clocks."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detach.cli import main
+from detach.config import override, preset
+from detach.data.importers import opportunity, opportunity_columns
+from detach.data.importers.cue_sync import Mark, fit_clock, runs_of
+from detach.data.importers.hwu_usp import import_hwu_usp, read_ambient
+from detach.data.importers.opportunity import import_opportunity, read_cues, read_rows
+from detach.data.recording import read_dataset
+from detach.data.windows import load_windows
+from detach.errors import DataError
+from detach.simulate.hwu_layout import write_hwu_usp
+from detach.simulate.opportunity_layout import column_names, write_opportunity
+
+SAMPLE = Path(__file__).parents[1] / "models" / "sample"
+OFFSETS, DRIFTS = (3.0, -3.0, 0.4), (100.0, -100.0, 0.0)
+TOLERANCE_S = 0.1
+Published = tuple[Path, dict[str, tuple[float, float]]]
+
+
+@pytest.fixture(scope="module")
+def some(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recordings of the sample, the data set's description without parts."""
+    folder = tmp_path_factory.mktemp("some") / "data"
+    ignored = shutil.ignore_patterns(".cache", *(f"run{i:02d}" for i in range(4, 11)))
+    shutil.copytree(SAMPLE, folder, ignore=ignored)
+    path = folder / "dataset.json"
+    text = path.read_text()
+    path.write_text(text[: text.index('"splits"')] + '"splits": {}, "notes": {}}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(some: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The same as Opportunity++ is published."""
+    root = tmp_path_factory.mktemp("published") / "opp"
+    planted = write_opportunity(some, root, offset_s=OFFSETS, drift_ppm=DRIFTS, size_px=(160, 120))
+    return root, planted
+
+
+@pytest.fixture(scope="module")
+def imported(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("imported") / "data"
+    assert main(["import", "opportunity++", str(published[0]), str(out)]) == 0
+    return out
+
+
+def marks(count: int, rng: np.random.Generator, length_s: float = 2300.0) -> list[Mark]:
+    codes = list(opportunity_columns.CODES)[:14]
+    starts = np.sort(rng.uniform(5, length_s, count))
+    return [Mark(float(t), float(t + 3), int(rng.choice(codes))) for t in starts]
+
+
+@pytest.mark.parametrize("drift_ppm", [-100.0, 0.0, 100.0])
+@pytest.mark.parametrize("offset_s", [-3.0, 0.0, 3.0, 40.0])
+def test_planted_clocks_are_found(offset_s: float, drift_ppm: float) -> None:
+    rng = np.random.default_rng(1)
+    sensor = marks(120, rng)
+
+    def seen(t: float) -> float:
+        return t * (1 + 1e-6 * drift_ppm) + offset_s + 0.15 * float(rng.normal())
+
+    video = [Mark(seen(m.start_s), seen(m.end_s), m.code) for m in sensor]
+    video = [m for i, m in enumerate(video) if i % 9]  # some are missing
+    sensor = [m for i, m in enumerate(sensor) if i % 7]
+    video[::20] = [Mark(m.start_s + 1.5, m.end_s + 1.5, m.code) for m in video[::20]]  # careless
+    clock = fit_clock(video, sensor, "here")
+    at = np.array([0.0, 1000.0, 2300.0])
+    truth = at * (1 + 1e-6 * drift_ppm) + offset_s
+    np.testing.assert_allclose(clock.video_s(at), truth, atol=TOLERANCE_S)
+    assert abs(clock.drift_ppm - drift_ppm) < 50
+    assert clock.residual_s < 0.2
+
+
+def test_cues_of_another_run_are_refused() -> None:
+    one, other = (marks(60, np.random.default_rng(seed)) for seed in (1, 2))
+    with pytest.raises(DataError, match=r"S1-ADL1: the cues of the video do not match"):
+        fit_clock(one, other, "S1-ADL1")
+    odd = [Mark(m.start_s, m.end_s, 7) for m in other]
+    with pytest.raises(DataError, match="none of 60 cues has the code"):
+        fit_clock(one, odd, "S1-ADL1")
+
+
+def test_stretches_of_equal_labels_become_marks() -> None:
+    code = np.array([0, 5, 5, 0, 6, 7, 7])
+    found = runs_of(np.arange(7) / 10, code, 0.1)
+    assert [m.code for m in found] == [5, 6, 7]
+    spans = [(m.start_s, m.end_s) for m in found]
+    np.testing.assert_allclose(spans, [(0.1, 0.3), (0.4, 0.5), (0.5, 0.7)])
+
+
+def test_clocks_planted_in_the_layout_are_found(published: Published, imported: Path) -> None:
+    for recording in read_dataset(imported).recordings():
+        offset_s, drift = published[1][recording.name]
+        clock = recording.notes["clock"]
+        at = np.array([0.0, recording.duration_s])
+        found = at * (1 + 1e-6 * clock["drift_ppm"]) + clock["offset_s"]
+        np.testing.assert_allclose(found, at * (1 + 1e-6 * drift) + offset_s, atol=TOLERANCE_S)
+        assert clock["residual_s"] < 0.2
+
+
+def test_what_is_imported_is_what_was_simulated(some: Path, imported: Path) -> None:
+    names = {"run01": "S1-ADL1", "run02": "S1-ADL2", "run03": "S1-ADL3"}
+    theirs = {r.name: r for r in read_dataset(imported).recordings()}
+    for recording in read_dataset(some).recordings():
+        other = theirs[names[recording.name]]
+        assert len(other.sensors) == 13 + 8
+        for ours, name in (
+            ("fridge_open", "switch_fridge_s3"),
+            ("drawer1_any", "switch_upperdrawer"),
+        ):
+            t_s, values = recording.read_sensor(
+                next(s for s in recording.sensors if s.name == ours)
+            )
+            at, seen = other.read_sensor(next(s for s in other.sensors if s.name == name))
+            held = values[np.maximum(np.searchsorted(t_s, at, side="right") - 1, 0), 0]
+            wrong = (held != seen[:, 0]) & (at > t_s[0])
+            edges = int((np.abs(np.diff(held)) > 0).sum())
+            assert wrong.mean() < (edges + 1) * 2 * TOLERANCE_S / recording.duration_s
+        cues, labels = other.read_labels("action"), recording.read_labels("action")
+        assert list(cues.name) == list(labels.name)
+        np.testing.assert_allclose(cues.start_s, labels.start_s, atol=0.5)
+    assert read_dataset(imported).classes["action"][:2] == ("Open Door 1", "Open Door 2")
+
+
+def test_imported_runs_are_cut_into_windows(imported: Path) -> None:
+    changes = {"video": {"size_px": 32, "frames": 6}, "split": {"by": "run"}}
+    config = override(preset("recommended"), changes)
+    windows = load_windows(read_dataset(imported), config)
+    assert windows.samples.shape[2] == 37
+    assert set(windows.labels) >= {"action", "place"}
+    assert (windows.labels["action"] >= 0).sum() > 50
+    assert windows.frames(np.arange(2)).shape[:2] == (2, 6)
+
+
+def test_the_paper_s_channels_leave_out_the_chair(published: Published, tmp_path: Path) -> None:
+    said: list[str] = []
+    made = import_opportunity(
+        published[0], tmp_path / "d", channels="ambient34", limit=1, progress=said.append
+    )
+    recording = next(made.recordings())
+    assert sum(len(s.axes) for s in recording.sensors) == 34
+    assert not any("lazychair" in s.name for s in recording.sensors)
+    assert any("1 of 24 runs" in line for line in said)
+    assert any("the paper has 5324" in line for line in said)
+
+
+def test_columns_are_found_by_name_not_by_number() -> None:
+    lines = [line for line in column_names() if line.startswith("Column")]
+    names = {int(x.split()[1]): x.split(maxsplit=2)[2].partition(";")[0] for x in lines}
+    usual = opportunity_columns.sources(None, "ambient37")
+    assert opportunity_columns.sources(names, "ambient37") == usual
+    assert sum(len(s.columns) for s in usual) == 37
+    assert sorted(c for s in usual for c in s.columns) == list(range(195, 232))
+    names[195], names[196] = names[196], names[195]
+    moved = {s.name: s.columns for s in opportunity_columns.sources(names, "ambient37")}
+    assert moved["switch_dishwasher_s1"] == (196,)
+    del names[231]
+    with pytest.raises(DataError, match="one column 'Accelerometer FRIDGE accZ' expected, found 0"):
+        opportunity_columns.sources(names, "ambient37")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ("data/S1-ADL2/S1-ADL2_side.avi", "S1-ADL2_side.avi missing; a run has"),
+        ("data/S1-ADL2/S1-ADL2_sensors_data.txt", "S1-ADL2_sensors_data.txt missing"),
+        ("data/S1-ADL2/S1-ADL2_side.ml_both_arms.srt", "ml_both_arms.srt missing"),
+    ],
+)
+def test_half_a_folder_is_refused(
+    published: Published, tmp_path: Path, lacking: str, said: str
+) -> None:
+    root = tmp_path / "opp"
+    shutil.copytree(published[0], root)
+    (root / lacking).unlink()
+    with pytest.raises(DataError, match=said):
+        import_opportunity(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_subtitles_and_rows_that_are_damaged_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.srt"
+    path.write_text("1\n00:00:01,500 --> 00:00:02,250\n406516 - Open Door 1\n\n")
+    assert read_cues(path) == [Mark(1.5, 2.25, 406516)]
+    path.write_text("1\n00:00:01,500 --> soon\n406516 - Open Door 1\n")
+    with pytest.raises(DataError, match=r"x\.srt:2: not HH:MM:SS"):
+        read_cues(path)
+    path.write_text("1\n00:00:01,500 --> 00:00:02,250\nOpen Door 1\n")
+    with pytest.raises(DataError, match=r"x\.srt:3: not `CODE - NAME`"):
+        read_cues(path)
+    rows = tmp_path / "rows.txt"
+    rows.write_text(" ".join(["0"] * 250) + "\n" + " ".join(["33"] * 100) + "\n")
+    found = read_rows(rows, [250])
+    assert found.short == 1
+    assert np.isnan(found.values[250][1])
+    rows.write_text(" ".join(["0"] * 250) + "\n" + " ".join(["0"] * 250) + "\n")
+    with pytest.raises(DataError, match=r"rows\.txt:2: MILLISEC must rise"):
+        read_rows(rows, [250])
+    rows.write_text("0 x\n")
+    with pytest.raises(DataError, match=r"rows\.txt:1: not a number"):
+        read_rows(rows, [2])
+    with pytest.raises(DataError, match="no folder like data/S1-ADL1"):
+        import_opportunity(tmp_path, tmp_path / "out")
+    assert opportunity.ALL_RUNS == 24
+
+
+@pytest.mark.parametrize(("header", "unit_s"), [(True, 1e-3), (True, 1.0), (False, 1e-9)])
+def test_sequences_are_imported_whatever_their_stamps_count(
+    some: Path, tmp_path: Path, header: bool, unit_s: float
+) -> None:
+    made = write_hwu_usp(some, tmp_path / "hwu", header=header, unit_s=unit_s, extra_s=(0.0, 5.0))
+    said: list[str] = []
+    dataset = import_hwu_usp(tmp_path / "hwu", tmp_path / "out", progress=said.append)
+    recordings = {r.name: r for r in dataset.recordings()}
+    assert set(recordings) == set(made) == {"cereals_s01", "tea_s01", "sandwich_s01"}
+    one = recordings["cereals_s01"]
+    assert [s.name for s in one.sensors][:3] == [
+        "Ktch_B4_Cupboard", "Ktch_Motion_1", "Ktch_Motion_2",
+    ]  # fmt: skip
+    t_s, _ = one.read_sensor(one.sensors[0])
+    np.testing.assert_allclose(np.diff(t_s), 0.02, atol=1e-3)
+    assert one.read_labels("activity").name == ("cereals",)
+    assert any("tea_s01: video lasts" in line for line in said)
+    assert any("the paper has 3485" in line for line in said)
+
+
+def test_all_sensors_of_a_kitchen(some: Path, tmp_path: Path) -> None:
+    write_hwu_usp(some, tmp_path / "hwu")
+    words = [str(tmp_path / "hwu"), str(tmp_path / "out"), "--channels", "all", "--limit", "1"]
+    assert main(["import", "hwu-usp", *words]) == 0
+    recording = next(read_dataset(tmp_path / "out").recordings())
+    assert len(recording.sensors) == 11
+    assert {s.kind for s in recording.sensors} == {"switch", "motion", "power"}
+
+
+def test_kitchens_that_are_damaged(some: Path, tmp_path: Path) -> None:
+    root = tmp_path / "hwu"
+    write_hwu_usp(some, root)
+    path = root / "smart_home/tea/tea_s01.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:5], "1,2,3"]))
+    with pytest.raises(DataError, match=r"tea_s01\.csv:6: 12 columns expected, found 3"):
+        read_ambient(path, None)
+    path.write_text("\n".join(lines[1:]))
+    with pytest.raises(DataError, match="names no columns"):
+        read_ambient(path, None)
+    path.write_text("\n".join(lines).replace("Ktch_Motion_1", "Motion"))
+    with pytest.raises(DataError, match="column Ktch_Motion_1 is not there"):
+        read_ambient(path, None)
+    for film in root.rglob("*.mp4"):
+        film.unlink()
+    with pytest.raises(DataError, match="no sequence like tea/tea_s01 with both"):
+        import_hwu_usp(root, tmp_path / "out")

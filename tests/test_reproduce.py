@@ -1,0 +1,303 @@
+"""`detach reproduce`: its rows, its queue and budget, its tables, its figures."""
+
+import csv
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detach.cli import main
+from detach.config import override, preset
+from detach.course import Course
+from detach.errors import DataError, DivergedError, UsageError
+from detach.reproduce import Options, reproduce
+from detach.reproduce import queue as queueing
+from detach.reproduce.figures import FIGURES
+from detach.reproduce.paper import ARXIV, CAMERA_READY
+from detach.reproduce.queue import budget_s, make_jobs
+from detach.reproduce.rows import LEAD, ROWS, TABLES, configured, wanted
+
+RECIPE = """
+split: {by: dataset}
+video: {size_px: 32, frames: 6}
+encoders: {width: 16, video_scale: 0.125, sensor_scale: 0.125, motion_size_px: 16}
+stage1: {epochs: 3, warmup_epochs: 1, joint_epochs: 1, batch_size: 32, clusters: 4,
+         learning_rate: 0.001, video_gate: 0.0}
+stage2: {epochs: 2, batch_size: 32, learning_rate: 0.001}
+supervised: {epochs: 2, batch_size: 32}
+comodo: {hidden: 32, output: 16}
+cav_mae: {depth: 1}
+"""
+SEED_0 = ("detach", "infonce", "no-spatial-weight")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def homely(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data with its doors as a track of places."""
+    folder = tmp_path_factory.mktemp("homely") / "data"
+    shutil.copytree(tiny_dataset, folder)
+    for path in (folder / "dataset.json", *folder.glob("r*/recording.json")):
+        path.write_text(path.read_text().replace('"door"', '"place"'))
+    for path in folder.glob("r*/labels/door.csv"):
+        path.rename(path.with_name("place.csv"))
+    return folder
+
+
+def options(out: Path, data: Path, recipe: str, **changes: object) -> Options:
+    usual = Options(out=out, data=(data,), config=recipe, seeds=1)
+    return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(homely: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables 2 and 7, and the figures that need the method and one rival."""
+    out = tmp_path_factory.mktemp("finished")
+    asked = options(out, homely, recipe, tables=(2, 7), figures=(4, 5, 6, 8, 10))
+    reproduce(asked, quiet)
+    return out
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_is_a_configuration_of_its_own(name: str) -> None:
+    base = preset("recommended")
+    config = configured(name, base, 3)
+    assert config.seed == 3
+    changed = override(config, {"seed": 0}) != base
+    assert changed == (name != LEAD)
+    others = [configured(other, base, 3) for other in ROWS if other != name]
+    assert config not in others or name == "authors-code"
+
+
+def test_tables_name_rows_that_exist_and_their_numbers_rows_of_theirs() -> None:
+    assert set(wanted(tuple(TABLES))) <= set(ROWS)
+    for number, name in (*ARXIV, *CAMERA_READY):
+        assert name in TABLES[number].rows
+    for number in range(1, 7):
+        assert all((number, name) in ARXIV for name in TABLES[number].rows)
+    assert ARXIV[1, "cav-mae"] == ((0.56, 0.58), (0.70, 0.55))
+    assert ARXIV[3, "infonce"] == ((0.59, 0.73), (0.49, 0.62))
+    assert CAMERA_READY[1, LEAD].opportunity.map == 0.87
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("2h", 7200), ("45", 45), ("1.5 m", 90)]
+)
+def test_budgets_are_read(text: str, seconds: float) -> None:
+    assert budget_s(text) == seconds
+
+
+def test_rows_that_differ_in_stage_2_alone_share_stage_1(tmp_path: Path) -> None:
+    jobs = make_jobs(tmp_path, {"x": tmp_path}, tuple(ROWS), 2, preset("recommended"))
+    assert [job.seed for job in jobs] == sorted(job.seed for job in jobs)
+    sharing = {job.row for job in jobs if job.lead is not None}
+    assert {"infonce", "no-spatial-weight", "hcl", "stage1", "weight-learns"} <= sharing
+    apart = {LEAD, "global", "primus", "odc", "no-refinement", "confident-100", "light", "shuffled"}
+    assert not sharing & apart
+    one = next(job for job in jobs if job.row == "hcl" and job.seed == 1)
+    assert one.lead == tmp_path / "runs" / "x" / LEAD / "seed1"
+
+
+def test_a_table_stands_beside_theirs(finished: Path) -> None:
+    text = (finished / "tables.md").read_text()
+    assert "## Table 2. Spatial and temporal weight, tiny" in text
+    line = next(x for x in text.splitlines() if x.startswith("| w/o W spatial"))
+    assert line.endswith("| 0.56 / 0.71 | 0.65 / 0.61 |")
+    lead = next(x for x in text.splitlines() if x.startswith("| DETACH |"))
+    assert "0.73 / 0.83 → 0.73 / 0.87" in lead
+    assert "95 % intervals" in text or "no intervals" in text
+    rows = list(csv.DictReader((finished / "tables.csv").read_text().splitlines()))
+    found = {(r["row"], r["metric"]): r for r in rows}
+    assert float(found["detach", "f1"]["value"]) > 0
+    assert found["no-temporal-weight", "map"]["theirs_hwu_arxiv"] == "0.61"
+    assert "3 switch, 1 acceleration" in text
+    assert "| windows | " in text
+    assert "5324" in text
+
+
+def test_one_page_holds_tables_and_figures(finished: Path) -> None:
+    page = (finished / "index.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")
+    for number in (4, 5, 6, 8, 10):
+        assert f"Figure {number}." in page
+    assert page.count("<svg") == 5
+    assert ">not run" not in page
+
+
+def test_finished_rows_are_kept_and_the_tables_are_the_same(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    before = (finished / "tables.md").read_text()
+    shutil.copytree(finished, tmp_path / "out")
+    said: list[str] = []
+    began = time.monotonic()
+    asked = options(tmp_path / "out", homely, recipe, tables=(2, 7))
+    reproduce(asked, said.append)
+    assert "3 runs: 3 finished, 0 to do" in said
+    assert (tmp_path / "out/tables.md").read_text() == before
+    assert time.monotonic() - began < 60
+
+
+def test_the_same_command_elsewhere_gives_the_same_tables(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    reproduce(options(tmp_path, homely, recipe, tables=(2, 7)), quiet)
+    assert (tmp_path / "tables.md").read_text() == (finished / "tables.md").read_text()
+    assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
+
+
+def test_rows_that_were_not_run_say_so(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    said: list[str] = []
+    monkeypatch.setattr(queueing.Queue, "left_s", property(lambda _: 0.5))
+    asked = options(tmp_path / "out", homely, recipe, tables=(4,), budget="2m")
+    with pytest.raises(UsageError, match="is too small: the shortest row left, no-momentum"):
+        reproduce(asked, said.append)
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| w/o momentum encoder | 0 | not run |" in text
+    assert "| DETACH | 1 |" in text
+
+
+def test_time_that_is_up_ends_a_row_and_the_next_command_goes_on(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    slow = Course._between_steps
+
+    def dawdle(self: Course, share: float) -> None:
+        time.sleep(3.0 if self.epoch == 1 else 0.0)
+        slow(self, share)
+
+    said: list[str] = []
+    asked = options(out, homely, recipe, tables=(4,))
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "_between_steps", dawdle)
+        patch.setattr(queueing.Queue, "left_s", property(lambda _: 2.0))
+        patch.setattr(queueing.Queue, "estimate", lambda *_: 1.0)
+        reproduce(replace(asked, budget="1m"), said.append)
+    assert any("runs are left" in line for line in said)
+    run = out / "runs/tiny/no-momentum/seed0"
+    assert not (run / "model.safetensors").is_file()
+    reproduce(asked, said.append)
+    assert (run / "results.json").is_file()
+    assert any("resumed at" in line or "begins anew" in line for line in said)
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(queueing, "train", stop)
+    words = ["--out", str(tmp_path / "out"), "--data", str(homely), "--config", recipe]
+    assert main(["reproduce", *words, "--table", "2", "4", "--seeds", "1"]) == 130
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| w/o momentum encoder | 0 | not run |" in text
+    assert "| w/o W spatial | 1 |" in text
+
+
+def test_a_row_that_diverges_is_told_and_the_others_go_on(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise DivergedError("stage2: contrast is nan")
+
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(queueing, "train", diverge)
+    reproduce(options(tmp_path / "out", homely, recipe, tables=(4,)), quiet)
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "cannot be trained: stage2: contrast is nan" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tables": (12,)}, "there is no table 12; there are 1 "),
+        ({"figures": (1,)}, "there is no figure 1; there are 4 "),
+        ({"budget": "soon"}, "budget must be like 90s"),
+        ({"budget": "0s"}, "budget must be like 90s"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+    ],
+)
+def test_what_is_not_there_is_refused(
+    homely: Path, recipe: str, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        reproduce(options(tmp_path / "out", homely, recipe, **changes), quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_for_nothing_is_refused(homely: Path, recipe: str, tmp_path: Path) -> None:
+    asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="0.01s")
+    with pytest.raises(UsageError, match="a budget of 0.01 s is too small"):
+        reproduce(asked, quiet)
+
+
+def test_data_without_labels_are_refused(data: Path, recipe: str, tmp_path: Path) -> None:
+    path = data / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": {}}))
+    with pytest.raises(DataError, match="names no label track"):
+        reproduce(options(tmp_path / "out", data, recipe, tables=(2,)), quiet)
+
+
+def test_figures_that_need_places_say_so_without(
+    tiny_dataset: Path, recipe: str, tmp_path: Path
+) -> None:
+    reproduce(options(tmp_path, tiny_dataset, recipe, figures=(4, 10)), quiet)
+    page = (tmp_path / "index.html").read_text()
+    assert "no label track says where things happen" in page
+    assert page.count("<svg") == 1
+
+
+def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = options(tmp_path, homely, recipe, tables=(2,), seeds=2, plan_only=True)
+    assert reproduce(asked, said.append) is None
+    assert "6 runs: 0 finished, 6 to do" in said
+    assert any("no-spatial-weight" in line and "about" in line for line in said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_pairs_are_sorted_by_what_labels_say(finished: Path) -> None:
+    from detach.reproduce.pairs import pairs_of
+
+    found = pairs_of(finished / "runs/tiny/detach/seed0")
+    assert [p.epoch for p in found] == [0, 1, 2]
+    kinds = found[-1].kinds()
+    total = np.sum([mask.astype(int) for mask in kinds.values()], axis=0)
+    n = len(found[-1].place)
+    assert np.array_equal(np.diag(total), np.zeros(n))
+    assert total.max() == 1
+    assert all((p.weight >= 0).all() and p.weight.max() <= 3.0 + 1e-6 for p in found)
+    assert np.abs(found[0].temporal - found[-1].temporal).max() > 1e-3
+    np.testing.assert_allclose(found[0].spatial, found[-1].spatial)
+
+
+@pytest.mark.slow
+def test_few_labels_make_a_curve(homely: Path, recipe: str, tmp_path: Path) -> None:
+    reproduce(options(tmp_path, homely, recipe, figures=(11,)), quiet)
+    rows = list(csv.DictReader((tmp_path / "labels-tiny.csv").read_text().splitlines()))
+    assert {r["method"] for r in rows} == {
+        *(r for r in FIGURES[11].rows if not r.startswith("supervised-")), "raw statistics + probe"
+    }  # fmt: skip
+    assert {r["labels"] for r in rows} == {"1", "5", "20", "all"}
+    assert "<svg" in (tmp_path / "index.html").read_text()
