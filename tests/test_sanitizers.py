@@ -1,4 +1,4 @@
-"""The core without Python under sanitizers, with eight callers at once. Takes minutes to compile."""
+"""The core without Python under sanitizers, eight callers at once. It compiles for minutes."""
 
 import os
 import shutil

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detach.assess import embed_sensors
 from detach.data.recording import read_dataset
 from detach.data.splits import few_of_each, split_windows
 from detach.data.windows import Windows, load_windows
-from detach.evaluate import choose_track, embed_sensors
+from detach.evaluate import choose_track
 from detach.model import Supervised, load_run
 from detach.probe import fit_probe, raw_statistics
 from detach.results import RAW, read_results

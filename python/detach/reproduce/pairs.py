@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from detach import equations
+from detach.assess import PLACE_TRACKS
 from detach.data.recording import read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import Windows, load_windows
+from detach.distributed import ALONE
 from detach.encoders import motion_input
 from detach.errors import DataError
-from detach.evaluate import PLACE_TRACKS, choose_track
+from detach.evaluate import choose_track
 from detach.model import Detach, Run, batches, build, load_batch, load_run
 from detach.stage2_loss import loss_options
 from detach.train_temporal import KEPT, Places, kept_epochs
@@ -67,7 +69,7 @@ def pairs_of(folder: Path) -> list[Pairs]:
     if not isinstance(run.model, Detach):
         raise DataError(f"{folder}: {run.config.method} has no weights to look at")
     windows, index, place, action, classes = _labelled(run)
-    frozen = Places.of(run.model, windows, index)
+    frozen = Places.of(run.model, windows, index, ALONE)
     epochs = kept_epochs(run.config.stage2.epochs)
     found = []
     for epoch in (0, *dict.fromkeys(epochs)):
