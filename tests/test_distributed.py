@@ -85,13 +85,22 @@ def test_a_run_is_that_of_one_process(
     assert_same_run(tmp_path, two[1])
 
 
+CHANGES: dict[str, dict[str, Any]] = {
+    **{f"{name}, gathered": {"preset": name} for name in PRESETS},
+    **{f"{name}, ring": {"preset": name, "ring": True} for name in PRESETS},
+    "overlap left out": {"stage2": {"mask_overlap": True}},
+    "hard negatives": {"stage2": {"negatives": "hcl"}},
+    "literal": {"stage2": {"temporal": "cross", "transpose": False}},
+    "random labels": {"stage1": {"pseudo_labels": "random"}},
+}
+
+
 @long
-@pytest.mark.parametrize("ring", [False, True])
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_as_one_process(
-    nursery: Nursery, tiny_dataset: Path, tmp_path: Path, name: str, ring: bool
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_form_trains_as_one_process(
+    nursery: Nursery, tiny_dataset: Path, tmp_path: Path, name: str
 ) -> None:
-    changes = json.dumps({"preset": name, "ring": ring})
+    changes = json.dumps(CHANGES[name])
     for size in (1, 4):
         nursery.run(size, tmp_path / str(size), ["training", str(tiny_dataset), changes])
     assert_same_run(tmp_path / "1", tmp_path / "4")
@@ -217,6 +226,13 @@ def test_a_folder_that_another_run_holds_is_refused_once(
         os.close(held)
     said = (tmp_path / "log.txt").read_text()
     assert said.count("another process is training into it") == 1
+
+
+def test_rivals_train_in_one_process(nursery: Nursery, tiny_dataset: Path, tmp_path: Path) -> None:
+    words = ["detach", "train", str(tiny_dataset), *flags(tmp_path), "--method", "imu2clip"]
+    assert [nursery.wait(pid) for pid in nursery.start(2, tmp_path, words)] == [2, 2]
+    said = (tmp_path / "log.txt").read_text()
+    assert said.count("method imu2clip trains in one process; start it without torchrun") == 1
 
 
 def test_torchrun_trains(tiny_dataset: Path, tmp_path: Path) -> None:
