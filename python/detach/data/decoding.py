@@ -42,6 +42,7 @@ def decode_apart(
         DataError: As there; or the decoder crashed, or gave no frame for ``stalled_s``.
         MachineError: cv2 is not there.
     """
+    video.container_of(path)  # before any decoder is started
     height, width = video.picture_size(track.width_px, track.height_px, config)
     size = _STAMP.size + height * width * 3
     words = [json.dumps(dataclasses.asdict(x)) for x in (track, config)]

@@ -214,7 +214,12 @@ def _cv2() -> ModuleType:
     return cv2
 
 
-def _container(path: Path) -> Container:
+def container_of(path: Path) -> Container:
+    """What its first bytes say it is.
+
+    Raises:
+        DataError: Nothing that we read.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -235,7 +240,7 @@ def _container(path: Path) -> Container:
 
 def _open(path: Path) -> tuple[Any, Container]:
     cv2 = _cv2()
-    kind = _container(path)
+    kind = container_of(path)
     options = [cv2.CAP_PROP_N_THREADS, 1]  # the pool decodes several files at once
     capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG, options)
     if not capture.isOpened():
