@@ -97,7 +97,7 @@ def _starts(recording: Recording, config: RunConfig, counts: Counter[str]) -> ND
     if recording.videos:
         track = recording.video(config.video.camera)
         slack_s = 1.5 / track.fps
-        end_s = track.start_s + track.frames / track.fps + slack_s
+        end_s = track.end_s + slack_s
         seen = (starts >= track.start_s - slack_s) & (starts + seconds <= end_s)
         counts["windows dropped: outside the video"] = int((~seen).sum())
         starts = starts[seen]

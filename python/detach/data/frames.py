@@ -142,7 +142,7 @@ def _load(folders: Sequence[Path], name: str, track: VideoTrack) -> Frames:
     if path is None:
         raise MachineError(f"{folders[0] / name}: vanished while it was made; run it again")
     pictures = np.asarray(np.load(path, mmap_mode="r"))
-    return Frames(pictures, np.load(_times_path(path)) + track.start_s, path)
+    return Frames(pictures, track.at(np.load(_times_path(path))), path)
 
 
 @dataclass

@@ -66,8 +66,12 @@ class Agreement:
     """Chance of as much when the sensor's clock is turned round by any amount."""
 
 
-def see_motion(recording: Recording) -> Motion | None:
+def see_motion(recording: Recording, step_s: float = STEP_S) -> Motion | None:
     """Motion in the first video of a recording; None without one.
+
+    Args:
+        recording: Whose.
+        step_s: Pictures closer together than this are skipped; 0 takes all.
 
     Raises:
         DataError: The video is damaged.
@@ -79,7 +83,7 @@ def see_motion(recording: Recording) -> Motion | None:
     cells: list[NDArray[np.float32]] = []
     before: NDArray[np.float32] | None = None
     for t_s, picture in video.decode(recording.folder / track.file, track, SIZE):
-        if times and t_s + track.start_s - times[-1] < STEP_S - 1e-3:
+        if times and track.at(t_s) - times[-1] < step_s - 1e-3:
             continue
         if t_s > LONGEST_S:
             break
@@ -88,7 +92,7 @@ def see_motion(recording: Recording) -> Motion | None:
         rows, columns = (n // CELL_PX for n in grey.shape)
         block = change[: rows * CELL_PX, : columns * CELL_PX]
         cells.append(block.reshape(rows, CELL_PX, columns, CELL_PX).mean(axis=(1, 3)))
-        times.append(t_s + track.start_s)
+        times.append(track.at(t_s))
         before = grey
     return Motion(np.asarray(times[1:]), np.asarray(cells[1:], dtype=np.float32))
 

@@ -34,14 +34,17 @@ SENSOR_KINDS = ("switch", "motion", "acceleration", "power", "light", "sound", "
 LONGEST_S = 7 * 24 * 3600.0
 LARGEST = 1e9
 """No number in a recording.json is larger."""
+LARGEST_PPM = 10_000.0
+"""A clock that is further off than one per cent is none."""
 NAME_RULE = "names are up to 100 letters, digits, spaces and signs, without /"
 
+Stamps = TypeVar("Stamps", float, NDArray[np.float64])
 Track = TypeVar("Track", "VideoTrack", "SensorTrack", "LabelTrack")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTrack:
-    """One camera. Frame i is at ``start_s`` + its own time stamp in the file."""
+    """One camera. Its clock need not be that of the sensors: see `at`."""
 
     name: str
     file: str
@@ -50,6 +53,18 @@ class VideoTrack:
     width_px: int
     height_px: int
     start_s: float = 0.0
+    drift_ppm: float = field(default=0.0, repr=False)
+    """By how much more time passes for the sensors than its stamps say, in millionths. Not in the
+    text that caches of pictures are keyed by: pictures stay the same."""
+
+    def at(self, stamp_s: Stamps) -> Stamps:
+        """When frames are, since the start of the recording, from their time stamps in the file."""
+        return self.start_s + stamp_s * (1 + 1e-6 * self.drift_ppm)
+
+    @property
+    def end_s(self) -> float:
+        """When the film ends, since the start of the recording."""
+        return self.at(self.frames / self.fps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +357,8 @@ def _check_values(recording: Recording, path: Path) -> None:
         rules.append((0 < v.fps <= 1000, f"fps of {v.name!r}", v.fps, "in (0, 1000]"))
         rules.append((v.frames > 0, f"frames of {v.name!r}", v.frames, "> 0"))
         size = v.width_px, v.height_px
+        drift = -LARGEST_PPM <= v.drift_ppm <= LARGEST_PPM
+        rules.append((drift, f"drift_ppm of {v.name!r}", v.drift_ppm, "in [-10000, 10000]"))
         sides = all(8 <= side <= 16384 for side in size)
         rules.append((sides, f"width and height of {v.name!r}", size, "8 to 16384 pixels"))
     for good, what, found, must in rules:

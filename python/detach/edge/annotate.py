@@ -63,17 +63,16 @@ class _Film:
         self._frames: Iterator[tuple[float, Picture]] = iter(())
         self._latest: Picture = np.zeros((0, WIDTH, 3), np.uint8)
         self._next: tuple[float, Picture] | None = None
-        track, self._start_s = source.video_track, 0.0
+        self._track = track = source.video_track
         if track is not None and source.video_file is not None:
             height = max(2, round(WIDTH * track.height_px / track.width_px / 2) * 2)
             config = VideoConfig(size_px=min(1024, round((WIDTH * height) ** 0.5)))
-            self._start_s = track.start_s
             self._frames = video.decode(source.video_file, track, config)
             self._latest = np.full((height, WIDTH, 3), PAPER, np.uint8)
             self._next = next(self._frames, None)
 
     def at(self, t_s: float) -> Picture:
-        while self._next is not None and self._next[0] + self._start_s <= t_s:
+        while self._next is not None and self._track and self._track.at(self._next[0]) <= t_s:
             height = self._latest.shape[0]
             self._latest = video.resized(self._next[1], (height, WIDTH))
             self._next = next(self._frames, None)

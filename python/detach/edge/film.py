@@ -67,7 +67,7 @@ class FilmReader:
         order. None where the video does not cover the window.
         """
         slack_s = 1.5 / self._track.fps
-        end_s = self._track.start_s + self._track.frames / self._track.fps + slack_s
+        end_s = self._track.end_s + slack_s
         if start_s < self._track.start_s - slack_s or start_s + self._window.seconds > end_s:
             return None
         step_s = self._window.seconds / self._form.frames
@@ -93,7 +93,7 @@ class FilmReader:
                 return
             whole = picture.astype(np.float32)
             shrunk = average(whole, self._form.motion_px) / np.float32(255)
-            shown_s = stamp_s + self._track.start_s
+            shown_s = self._track.at(stamp_s)
             self._frames.append(_Frame(shown_s, picture, whole / np.float32(255), shrunk))
 
     def _forget_before(self, t_s: float) -> None:

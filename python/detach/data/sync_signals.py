@@ -1,0 +1,132 @@
+"""What sensors feel and what the camera sees, as signals that can be laid over one another.
+
+S sensors, T samples of the grid, P patches of the picture.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.data import quality_camera as camera
+from detach.data.quality_numbers import changes_of
+from detach.data.recording import Recording, SensorTrack
+from detach.errors import DataError
+
+HZ = 20.0
+"""Of the grid. Cameras at home give 5 to 30 pictures a second."""
+REST_S, SLOW_S = 4.0, 20.0
+"""What lasts longer than this is rest: of a sampled sensor, and of light and habits."""
+SHORTEST_S = 60.0
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """One recording; sensors on the grid of their own clock, the camera at its own stamps."""
+
+    names: tuple[str, ...]
+    """Of the sensors that changed."""
+    grid_s: Floats
+    """[T]"""
+    activity: Rows
+    """How much each sensor is moved, standardised [S, T]."""
+    shape: Rows
+    """`activity` and, of sampled sensors, also how abruptly they are moved [S or more, T]."""
+    picture_s: Floats
+    """Middle between each picture and the one before [n], by the camera's clock."""
+    motion: Rows
+    """Motion in each patch, standardised [n, P]."""
+
+    def seen(self, offset_s: float, drift: float) -> Rows:
+        """Motion on the grid [T, P] when the camera's clock is late by offset + drift t."""
+        t_s = self.grid_s * (1 + drift) + offset_s
+        at = np.clip(np.searchsorted(self.picture_s, t_s), 1, len(self.picture_s) - 1)
+        left, right = self.picture_s[at - 1], self.picture_s[at]
+        share = np.clip((t_s - left) / np.maximum(right - left, 1e-9), 0, 1)[:, None]
+        mixed = (1 - share) * self.motion[at - 1] + share * self.motion[at]
+        outside = (t_s < self.picture_s[0]) | (t_s > self.picture_s[-1])
+        mixed[outside] = 0.0
+        return np.asarray(mixed, dtype=np.float32)
+
+
+def read_signals(recording: Recording) -> Signals:
+    """The signals of a recording.
+
+    Raises:
+        DataError: It has no video, no sensor that changes, or too little of either.
+    """
+    motion = camera.see_motion(recording, step_s=0.0)
+    if motion is None:
+        raise DataError(f"{recording.folder}: has no video, so there is nothing to compare with")
+    length_s = min(recording.duration_s, camera.LONGEST_S)
+    if min(length_s, len(motion.t_s) and float(np.ptp(motion.t_s))) < SHORTEST_S:
+        raise DataError(
+            f"{recording.folder}: sensors and film must both last {SHORTEST_S:.0f} s and more to "
+            "tell their clocks; use a longer recording"
+        )
+    grid_s = np.arange(int(length_s * HZ) // 240 * 240) / HZ  # lengths that transform fast
+    names, activity, abrupt = [], [], []
+    for track in recording.sensors:
+        found = _activity(recording, track, grid_s)
+        if found:
+            names.append(track.name)
+            activity.append(found[0])
+            abrupt += found[1:]
+    if not names:
+        raise DataError(f"{recording.folder}: no sensor changes, so there is nothing to compare")
+    x = np.log1p(motion.cells.reshape(len(motion.t_s), -1))
+    step_s = np.diff(motion.t_s, prepend=motion.t_s[0] - np.median(np.diff(motion.t_s)))
+    x = _above(x, round(SLOW_S / float(np.median(step_s))))
+    return Signals(
+        names=tuple(names),
+        grid_s=grid_s,
+        activity=np.stack(activity),
+        shape=np.stack([*activity, *abrupt]),
+        picture_s=motion.t_s - step_s / 2,
+        motion=np.asarray(x / np.maximum(x.std(axis=0), 1e-3), dtype=np.float32),
+    )
+
+
+def _activity(recording: Recording, track: SensorTrack, grid_s: Floats) -> list[Rows]:
+    """How much a sensor is moved [T] and, if sampled, how abruptly [T]; nothing if it is not."""
+    t_s, values = recording.read_sensor(track)
+    if track.binary and track.polarity < 0:
+        values = 1 - values
+    known = np.isfinite(values).all(axis=1)
+    t_s, values = t_s[known], values[known]
+    if len(t_s) < 2:
+        return []
+    if track.hz is None:
+        times = changes_of(track, t_s, values)
+        if track.kind == "motion":  # it stays on for as long as its maker likes
+            times = times[values[np.searchsorted(t_s, times), 0] > 0.5]
+        at = np.searchsorted(grid_s, times)
+        pulse = np.zeros(len(grid_s))
+        pulse[at[at < len(grid_s)]] = 1.0
+        found = [np.convolve(pulse, np.hanning(7), "same")]
+    else:
+        x = np.stack([np.interp(grid_s, t_s, v) for v in values.T.astype(np.float64)], axis=1)
+        away = np.linalg.norm(_above(x, round(REST_S * HZ)), axis=1)
+        abrupt = np.linalg.norm(np.diff(x, axis=0, prepend=x[:1]), axis=1)
+        found = [_over_noise(away), _over_noise(abrupt)]
+    level = [_above(row[:, None], round(SLOW_S * HZ))[:, 0] for row in found]
+    if level[0].std() < 1e-6:
+        return []
+    return [np.asarray(x / max(float(x.std()), 1e-6), dtype=np.float32) for x in level]
+
+
+def _over_noise(x: Floats) -> Floats:
+    """Logarithm of how far a size [T] exceeds twice its median."""
+    noise = max(float(np.median(x)), 0.02 * float(x.max()), 1e-9)
+    return np.asarray(np.log1p(np.maximum(0.0, x / noise - 2.0)))
+
+
+def _above(x: NDArray[np.floating], width: int) -> NDArray[np.floating]:
+    """``x`` [T, n] less its mean over ``width`` samples around each."""
+    width = min(width, len(x) - 1) | 1
+    padded = np.pad(x, ((width // 2 + 1, width // 2), (0, 0)), "edge")
+    total = np.cumsum(padded, axis=0, dtype=np.float64)
+    return np.asarray(x - (total[width:] - total[:-width]) / width)
