@@ -19,6 +19,8 @@ from detach.errors import DataError
 from detach.scores import Floats, Ints, confusion, weighted_f1
 
 HEAD_FILE = "head.safetensors"
+NAMED_FILE = "named.safetensors"
+MADE_BY = {HEAD_FILE: "detach evaluate", NAMED_FILE: "detach name"}
 HEAD_SCHEMA = 1
 C_GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
 ABSENT_BIAS = -50.0
@@ -52,60 +54,92 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class Head:
-    """What `save_head` wrote: logits = x @ weight.T + bias for x of `model.Detach.describe`."""
+    """What `save_head` wrote: x @ weight.T + bias for x of `model.Detach.describe`.
+
+    Each of the R rows speaks for a class, whose logit is its highest row.
+    """
 
     weight: NDArray[np.float32]
-    """[L, features]: as many as Eq. 6 has, or all."""
+    """[R, features]: as many as Eq. 6 has, or all."""
     bias: NDArray[np.float32]
-    """[L]"""
+    """[R]"""
     track: str
     classes: tuple[str, ...]
     model: str | None
     """sha256 of the model.safetensors it was fitted on; None in a head of before it was kept."""
+    rows: tuple[int, ...]
+    """Class of each row [R]; each class has one at least."""
+
+    def probabilities(self, features: NDArray[Any]) -> Floats:
+        """Class probabilities [n, L] of features [n, features]."""
+        each = features.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
+        logit = np.full((len(each), len(self.classes)), -np.inf)
+        for row, of in enumerate(self.rows):
+            logit[:, of] = np.maximum(logit[:, of], each[:, row])
+        return softmax(logit)
 
 
 def save_head(
-    folder: Path, probe: LinearProbe, *, track: str, classes: Sequence[str], model: str
+    folder: Path,
+    probe: LinearProbe,
+    *,
+    track: str,
+    classes: Sequence[str],
+    model: str,
+    rows: Sequence[int] | None = None,
+    file: str = HEAD_FILE,
 ) -> None:
-    """Writes the linear head of a run folder; ``model`` is the sha256 of its model.safetensors."""
+    """Writes the linear head of a run folder.
+
+    Args:
+        folder: Of the run.
+        probe: Weights and biases, a row each.
+        track: Whose classes they are.
+        classes: Their names.
+        model: sha256 of its model.safetensors.
+        rows: Class of each row; None is one row a class, in order.
+        file: `HEAD_FILE` is what labels gave, `NAMED_FILE` what people gave names to.
+    """
     about = {
         "schema": str(HEAD_SCHEMA),
         "track": track,
         "classes": json.dumps(list(classes)),
+        "rows": json.dumps(list(range(len(classes)) if rows is None else rows)),
         "input": "sensor embedding [spatial, temporal], halves and whole of length 1; in a wider "
         "head place features of length 1 follow",
         "model": model,
     }
-    write_whole(folder / HEAD_FILE, save({"weight": probe.weight, "bias": probe.bias}, about))
+    write_whole(folder / file, save({"weight": probe.weight, "bias": probe.bias}, about))
 
 
-def load_head(folder: Path) -> Head | None:
-    """The head of a run folder; None where `detach evaluate` has not written one.
+def load_head(folder: Path, file: str = HEAD_FILE) -> Head | None:
+    """The head of a run folder; None where none was written.
 
     Raises:
         DataError: It is damaged, or of another schema.
     """
-    path = folder / HEAD_FILE
+    path, verb = folder / file, MADE_BY.get(file, "detach evaluate")
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
+        with safe_open(path, framework="numpy") as stored:
+            about = stored.metadata() or {}
             found = about.get("schema")
             if found != str(HEAD_SCHEMA):
                 raise DataError(
-                    f"{path}: schema must be {HEAD_SCHEMA}, found {found!r}; "
-                    "run `detach evaluate` again"
+                    f"{path}: schema must be {HEAD_SCHEMA}, found {found!r}; run `{verb}` again"
                 )
-            weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+            weight, bias = stored.get_tensor("weight"), stored.get_tensor("bias")
         classes = tuple(map(str, json.loads(about["classes"])))
-        head = Head(weight, bias, about["track"], classes, about.get("model"))
+        rows = tuple(map(int, json.loads(about.get("rows") or "null") or range(len(classes))))
+        head = Head(weight, bias, about["track"], classes, about.get("model"), rows)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise DataError(f"{path}: damaged: {error}; run `detach evaluate` again") from error
-    if weight.shape[:1] != bias.shape or bias.shape != (len(classes),) or weight.ndim != 2:
+        raise DataError(f"{path}: damaged: {error}; run `{verb}` again") from error
+    fits = weight.ndim == 2 and weight.shape[:1] == bias.shape == (len(rows),)
+    if not fits or set(rows) != set(range(len(classes))):
         raise DataError(
             f"{path}: weight {list(weight.shape)} and bias {list(bias.shape)} do not fit "
-            f"{len(classes)} classes; run `detach evaluate` again"
+            f"{len(classes)} classes; run `{verb}` again"
         )
     return head
 

@@ -21,12 +21,13 @@ def export(
     outputs: Sequence[str] = ("logits", "places", "embedding"),
     data: Path | None = None,
     licence: str = "not stated",
+    head: str = "auto",
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Writes the bundle of a run: its graphs as ONNX, checked against torch, and golden windows.
 
     Args:
-        run: A finished run folder; with a head where `detach evaluate` has been there.
+        run: A finished run folder; with a head where `detach evaluate` or `detach name` were there.
         out: The file to write; replaced if it is there.
         precisions: Any of fp32 and fp16.
         video: Whether the video graphs are wanted too, where there are any.
@@ -34,6 +35,8 @@ def export(
         outputs: Of the sensor graph; those that the run cannot give are left out.
         data: The data the run was trained on; None takes the folder the run names.
         licence: Under which the weights may be used; a name or a sentence.
+        head: ``labels``, what `detach evaluate` fitted, ``names``, what `detach name` made, or
+            ``auto``: names where there are any.
         say: Is told what is being done.
 
     Returns:
@@ -63,6 +66,7 @@ def export(
         outputs=outputs,
         data=data,
         licence=licence,
+        head=head,
         say=say or (lambda _: None),
     )
 

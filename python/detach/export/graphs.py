@@ -4,6 +4,7 @@ N windows, T samples, C channels, F frames, H W and h w pixels, K places, L clas
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class SensorGraph(Graph):
         super().__init__()
         self.model = model
         self.outputs = tuple(outputs)
-        self.head = None if head is None else _linear(head, model)
+        self.heads = nn.ModuleList([] if head is None else _linears(head, model))
         self.register_buffer("matrix", None if matrix is None else torch.from_numpy(matrix))
 
     def forward(self, samples: Tensor) -> tuple[Tensor, ...]:
@@ -65,15 +66,19 @@ class SensorGraph(Graph):
         made = {"embedding": embedding}
         if "places" in self.outputs and isinstance(self.model, Detach):
             made["places"] = place_probabilities(self.model, spatial)
-        if self.head is not None:
-            wide = self.head.in_features > self.model.embedding_width
-            made["logits"] = self.head(torch.cat([embedding, more], dim=1) if wide else embedding)
+        if len(self.heads):
+            wide = self.heads[0].in_features != self.model.embedding_width
+            seen = torch.cat([embedding, more], dim=1) if wide else embedding
+            made["logits"], *others = [head(seen) for head in self.heads]
+            for other in others:  # the higher of the two, in operators that all engines have
+                made["logits"] = made["logits"] + (other - made["logits"]).relu()
         return tuple(made[name] for name in self.outputs)
 
     def gains(self) -> dict[str, float]:
         """Logits are a product with the head, whose longest row may be far above 1."""
-        head = self.model.head if isinstance(self.model, Supervised) else self.head
-        return {} if head is None else {"logits": float(head.weight.detach().norm(dim=1).max())}
+        heads = [self.model.head] if isinstance(self.model, Supervised) else [*self.heads]
+        weights = [head.weight.detach() for head in heads if isinstance(head, nn.Linear)]
+        return {"logits": float(torch.cat(weights).norm(dim=1).max())} if weights else {}
 
 
 class VideoSpatialGraph(Graph):
@@ -161,6 +166,18 @@ def sample_matrix(samples: int, config: SensorConfig) -> NDArray[np.float32] | N
     impulses = np.eye(samples, dtype=np.float32)[None]
     matrix, _ = prepare(impulses, [impulse] * samples, stats, plain)
     return np.ascontiguousarray(matrix[0])
+
+
+def _linears(head: Head, model: Exported) -> list[nn.Linear]:
+    """Layers whose highest is the class's logit; a class with fewer rows than others repeats one.
+
+    Raises:
+        ValueError: The head takes another number of features than the model gives.
+    """
+    own = [[r for r, of in enumerate(head.rows) if of == c] for c in range(len(head.classes))]
+    most = max(map(len, own))
+    turns = [[rows[min(k, len(rows) - 1)] for rows in own] for k in range(most)]
+    return [_linear(replace(head, weight=head.weight[t], bias=head.bias[t]), model) for t in turns]
 
 
 def _linear(head: Head, model: Exported) -> nn.Linear:

@@ -30,7 +30,7 @@ from detach.export.graphs import (
 from detach.export.precision import to_half, to_int8
 from detach.export.windows import Material, read_material
 from detach.model import Run, Supervised, load_config, load_run, weights_digest
-from detach.probe import Head, load_head
+from detach.probe import HEAD_FILE, MADE_BY, NAMED_FILE, Head, load_head
 
 EXAMPLE = 3
 """Windows of the example that is traced; 1 would become a constant."""
@@ -45,19 +45,20 @@ def pack(
     outputs: Sequence[str],
     data: Path | None,
     licence: str,
+    head: str,
     say: Progress,
 ) -> Path:
     """See `detach.export.export`; int8 among ``precisions`` is for the video graphs."""
     run = load_run(folder)
     _model(run)
     digest = weights_digest(folder)
-    head = _head(run, digest, say)
-    wanted = _outputs(run, head, outputs)
+    used = _head(run, digest, head, say)
+    wanted = _outputs(run, used, outputs)
     video = video and not isinstance(run.model, Supervised)
     material = read_material(run, data, video=video, say=say)
     if video and not material.video:
         say("the data have no video: the bundle gets no video graphs")
-    plan = _plan(run, digest, head, wanted, video=material.video)
+    plan = _plan(run, digest, used, wanted, video=material.video)
     models: dict[str, dict[Precision, ModelProto]] = {}
     record = {"windows": float(len(material.checked()))}
     for name, graph in plan.graphs.items():
@@ -106,18 +107,30 @@ def _model(run: Run) -> Exported:
     return run.model
 
 
-def _head(run: Run, digest: str, say: Progress) -> Head | None:
+def _head(run: Run, digest: str, wanted: str, say: Progress) -> Head | None:
     if isinstance(run.model, Supervised):
         return None
-    head = load_head(run.folder)
-    if head is None:
+    files = {"names": NAMED_FILE, "labels": HEAD_FILE}
+    there = [name for name, file in files.items() if (run.folder / file).is_file()]
+    if wanted != "auto" and wanted not in there:
+        raise DataError(
+            f"{run.folder}: has no head from {wanted}; `{MADE_BY[files[wanted]]}` makes one"
+        )
+    if not there:
         say(
             f"{run.folder} has no head yet: the bundle will give no activities; "
-            "`detach evaluate` fits a head where there are labels"
+            "`detach evaluate` fits a head where there are labels, `detach name` makes one from "
+            "names that you give"
         )
-    elif head.model not in {None, digest}:
+        return None
+    chosen = there[0] if wanted == "auto" else wanted
+    if len(there) > 1:
+        say(f"the head from {chosen} is taken; --head chooses")
+    head = load_head(run.folder, files[chosen])
+    if head is not None and head.model not in {None, digest}:
         raise DataError(
-            f"{run.folder}: its head was fitted on another model; run `detach evaluate` again"
+            f"{run.folder}: its head was fitted on another model; run "
+            f"`{MADE_BY[files[chosen]]}` again"
         )
     return head
 
