@@ -1,8 +1,10 @@
 """`detach reproduce`: its rows, its queue and budget, its tables, its figures."""
 
 import csv
+import importlib.util
 import json
 import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -290,6 +292,28 @@ def test_pairs_are_sorted_by_what_labels_say(finished: Path) -> None:
     assert all((p.weight >= 0).all() and p.weight.max() <= 3.0 + 1e-6 for p in found)
     assert np.abs(found[0].temporal - found[-1].temporal).max() > 1e-3
     np.testing.assert_allclose(found[0].spatial, found[-1].spatial)
+
+
+@pytest.mark.slow
+def test_a_gpu_is_fed_one_run_after_the_other(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "gpu_evidence.py"
+    spec = importlib.util.spec_from_file_location("gpu_evidence", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "TABLES", (4,))
+    monkeypatch.setattr(script, "FIRST", (LEAD,))
+    words = ["x", str(tmp_path), "--data", str(homely), "--config", recipe, "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "0.001"])
+    assert script.main() == 0
+    assert not (tmp_path / "tables.md").exists()
+    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "20"])
+    assert script.main() == 0
+    assert "| DETACH | 1 |" in (tmp_path / "tables.md").read_text()
+    assert finished.is_dir()
 
 
 @pytest.mark.slow

@@ -34,6 +34,8 @@ class Options:
     """Recipe; None takes demo for the sample and small otherwise."""
     threads: int = 1
     plan_only: bool = False
+    write_only: bool = False
+    """Tables and figures over what is there; nothing is trained."""
 
 
 def reproduce(options: Options, say: Say) -> Path | None:
@@ -57,11 +59,13 @@ def reproduce(options: Options, say: Say) -> Path | None:
     jobs = make_jobs(options.out, data, names, options.seeds, _recipe(options))
     outcome, index = Outcome(), None
     try:
-        queue.measure(jobs)
-        _show_plan(jobs, queue, say)
+        if not options.write_only:
+            queue.measure(jobs)
+            _show_plan(jobs, queue, say)
         if options.plan_only:
             return None
-        queue.run(jobs, outcome)
+        if not options.write_only:
+            queue.run(jobs, outcome)
     finally:
         if not options.plan_only and any(job.done for job in jobs):
             index = _write(options, numbers, drawn, datasets, outcome, say)
