@@ -1,8 +1,9 @@
-"""The live page in a real browser: a recording is played, and what is drawn is looked at."""
+"""The live page in a real browser, by the command of docs/live-page.md."""
 
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 BUNDLE, RECORDING = ROOT / "models/home.detach", ROOT / "models/sample/run10"
 Played = tuple[int, Path, "subprocess.Popen[bytes]"]
 """Port of the page of a process that plays the sample, the file with its lines, the process."""
+PAGE = ROOT / "docs/live-page.md"
 WIDTHS = {"desktop": 1280, "phone": 390}
 TIDY = """
 (() => { const wide = document.documentElement;
@@ -33,10 +35,12 @@ pytestmark = pytest.mark.skipif(not BUNDLE.is_file(), reason="no released bundle
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     program()
     port, lines = free_port(), tmp_path_factory.mktemp("rehearsal") / "lines"
-    words = ["live", str(BUNDLE), "--replay", str(RECORDING), "--port", str(port)]
+    (command,) = re.findall(r"^detach (live .*)$", PAGE.read_text(), re.MULTILINE)
+    words = [*command.split(), "--port", str(port)]
     with lines.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603 -- ourselves
             [sys.executable, "-m", "detach", *words],
+            cwd=ROOT,
             stdout=out,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "python"))},

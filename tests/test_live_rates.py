@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detach.edge.live.config import Deciding
-from detach.edge.live.rates import Rate, choose, rate
+from detach.edge.live.rates import Judged, Rate, choose, rate
 
 CLASSES = ("idle", "cook", "wash")
 CONFIG = Deciding(windows=2, mean_probability=1.0)
@@ -17,9 +17,8 @@ def sure(*labels: int, p: float = 0.9) -> np.ndarray:
 
 
 def at(probabilities: np.ndarray, truth: list[int], threshold: float = 0.5) -> Rate:
-    return rate(
-        probabilities, np.array(truth), CLASSES, threshold=threshold, hop_s=1.0, config=CONFIG
-    )
+    judged = Judged(probabilities=probabilities, truth=np.array(truth, np.int64))
+    return rate([judged], CLASSES, threshold=threshold, hop_s=1.0, config=CONFIG)
 
 
 def test_events_are_found_missed_and_false() -> None:
@@ -65,3 +64,25 @@ def test_higher_thresholds_have_fewer_false_events() -> None:
 def test_shapes_must_fit() -> None:
     with pytest.raises(ValueError, match=r"must be \[N, 3\]"):
         at(sure(0, 1), [0, 1, 1])
+
+
+def test_recordings_are_counted_together_and_do_not_run_into_each_other() -> None:
+    one = Judged(probabilities=sure(0, 0, 0, 1), truth=np.array([0, 0, 0, 1], np.int64))
+    other = Judged(probabilities=sure(1, 0, 0, 0), truth=np.zeros(4, np.int64))
+    found = rate([one, other], CLASSES, threshold=0.5, hop_s=1.0, config=CONFIG)
+    assert (found.events, found.stretches, found.found) == (0, 1, 0.0)
+    longer = Judged(probabilities=sure(1, 1, 0, 0), truth=np.zeros(4, np.int64))
+    found = rate([one, longer], CLASSES, threshold=0.5, hop_s=1.0, config=CONFIG)
+    assert found.false == 1
+    assert found.false_per_day == pytest.approx(86400 / 8)
+    with pytest.raises(ValueError, match="no window"):
+        rate([], CLASSES, threshold=0.5, hop_s=1.0, config=CONFIG)
+
+
+def test_the_mean_of_windows_gets_no_answer_through_below_the_threshold() -> None:
+    rows = sure(1, 2, 1, 2, 1, 2)
+    rows[:, :] = [0.02, 0.88, 0.10]  # the same likeliest, never as sure as 0.9
+    judged = Judged(probabilities=rows, truth=np.zeros(6, np.int64))
+    loose = Deciding(windows=2, mean_probability=0.8)
+    assert rate([judged], CLASSES, threshold=0.9, hop_s=1.0, config=loose).events == 0
+    assert rate([judged], CLASSES, threshold=0.85, hop_s=1.0, config=loose).events == 1

@@ -1,14 +1,18 @@
 """The numbers of a benchmark as one SVG that can stand by itself or in a page."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from detach.bench.table import Benchmark, Block, Row
+from detach.edge.live.curve import Curve
+from detach.edge.live.rates import Rate
 from detach.errors import MachineError
 from detach.report.style import (
     BLUE,
     GREY,
+    GRID,
     INK,
     MAGENTA,
     MUTED,
@@ -47,14 +51,50 @@ def save(found: Benchmark, folder: Path) -> Path:
         MachineError: It cannot be written.
     """
     svg = curves(found) if found.part == "loss" else bars(found)
+    return _written(svg, folder / f"{found.part}.svg")
+
+
+def save_events(found: Curve, folder: Path) -> Path:
+    """As `save`, what a threshold costs and brings."""
+    return _written(events(found), folder / "events.svg")
+
+
+def _written(svg: str, path: Path) -> Path:
     head, _, rest = svg.partition(">")
-    path = folder / f"{found.part}.svg"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{head}>{COLOURS}{rest}", encoding="utf-8")
     except OSError as error:
         raise MachineError(f"{path}: cannot be written: {error.strerror}") from error
     return path
+
+
+@styled
+def events(found: Curve) -> str:
+    """Actions found against false events a day, the thresholds beside the points."""
+    figure, axes = new_figure(3.4)
+    (ax,) = axes[0]
+    least = 24 / found.hours
+    seen = [r for r in found.rates if r.false]
+    ax.axvspan(least / 5, least, color=GRID, lw=0)
+    ax.annotate("fewer than one\nin the recordings", (least / 4.6, 100), fontsize=8, color=MUTED,
+                va="top")  # fmt: skip
+    x, y = [r.false_per_day for r in seen], [100 * r.found for r in seen]
+    ax.plot(x, y, "-o", color=BLUE, ms=4)
+    shown = [r for r, after in pairwise(seen) if _apart(r, after)] + seen[-1:]
+    for r in shown:
+        at = (r.false_per_day, 100 * r.found)
+        ax.annotate(f"{r.threshold:g}", at, (5, -11), textcoords="offset points",
+                    fontsize=8, color=INK)  # fmt: skip
+    ax.set(xscale="log", xlim=(least / 5, 2 * max([least, *x])), ylim=(0, 105))
+    ax.set(xlabel="false events a day", ylabel="% of the actions found")
+    ax.set_title(f"{found.bundle}: {found.rates[0].stretches} actions in {found.hours:.1f} h")
+    return to_svg(figure, "Actions found against false events a day, by threshold")
+
+
+def _apart(rate: Rate, after: Rate) -> bool:
+    """Whether there is room for a number between two points."""
+    return rate.false_per_day > 1.12 * after.false_per_day or rate.found > after.found + 0.05
 
 
 @styled

@@ -217,6 +217,14 @@ class BenchArgs:
     """edge: a data set with labels, on which the precisions of the sensor graph are compared."""
     report: Path | None = None
     """edge: write all of it to this JSON file, to be sent on."""
+    live: bool = False
+    """edge: also the share of a core that `detach live` takes with a camera at 10 pictures a
+    second, over --seconds (30)."""
+    recordings: tuple[Path, ...] = ()
+    """edge: instead, false events a day and actions found against the threshold, on these labelled
+    recordings or data sets; takes --out and --append too."""
+    most_per_day: float | None = None
+    """edge: with --recordings, choose the threshold that has at most so many false events a day."""
 
 
 @dataclass(kw_only=True)

@@ -35,7 +35,7 @@ OF_EVENTS = (
     *("camera", "sensor_log", "film_fps"),
 )
 """Options of import that all formats but sphere have."""
-ONLY_EDGE = ("bundle", "video", "backend", "data", "report")
+ONLY_EDGE = ("bundle", "video", "backend", "data", "report", "live", "recordings", "most_per_day")
 """Options of bench that only its part edge has."""
 
 
@@ -222,7 +222,11 @@ def bench(argv: list[str]) -> int:
     """Times operators."""
     args = _parse(BenchArgs, argv, "bench")
     if args.part == "edge":
-        return _bench_edge(args)
+        more = (("out",) if args.recordings else ()) + (("seconds",) if args.live else ())
+        _refuse_others(args, (*ONLY_EDGE, "part", "threads", "append", *more), "edge")
+        from detach.cli.bench_edge import bench_edge
+
+        return bench_edge(args)
     from detach import bench as benchmarks
     from detach import ledger
 
@@ -242,34 +246,6 @@ def bench(argv: list[str]) -> int:
         from detach.bench.figure import save
 
         print(save(found, out))
-    return EXIT_OK
-
-
-def _bench_edge(args: BenchArgs) -> int:
-    _refuse_others(args, (*ONLY_EDGE, "part", "threads", "append"), "edge")
-    if args.bundle is None:
-        raise UsageError("bench edge needs a bundle: detach bench edge NAME.detach")
-    from detach.data.store import write_whole
-    from detach.edge import agreement, footprint
-
-    lines: list[dict[str, object]] = []
-    found = footprint.measure(
-        args.bundle, video=args.video, backend=args.backend, threads=args.threads
-    )
-    print(found.as_text())
-    lines += found.lines()
-    if args.data is not None:
-        alike = agreement.measure(args.bundle, args.data, backend=args.backend, say=_say)
-        print(f"\n{alike.as_text()}")
-        lines += alike.lines(args.bundle.name)
-    if args.report is not None:
-        write_whole(args.report, found.as_json().encode())
-        print(args.report)
-    if args.append is not None:
-        from detach import ledger
-
-        count = ledger.append_lines(args.append, lines, found.device)
-        print(f"{count} lines added to {args.append}")
     return EXIT_OK
 
 

@@ -7,7 +7,7 @@ truth is found when such an event falls into it or so shortly after.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,25 @@ class Rate:
 
     threshold: float
     false_per_day: float
+    false: int
     found: float
     """Share of the stretches of the truth that were found; NaN where there is none."""
+    stretches: int
     events: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Windows of one recording in order, and what was going on."""
+
+    probabilities: NDArray[np.float64]
+    """[N, L]."""
+    truth: NDArray[np.int64]
+    """Class of each window [N]; -1 where nothing is said."""
+
+
 def rate(
-    probabilities: NDArray[np.float64],
-    truth: NDArray[np.int64],
+    recordings: Sequence[Judged],
     classes: tuple[str, ...],
     *,
     threshold: float,
@@ -42,13 +53,13 @@ def rate(
     config: Deciding,
     idle: Iterable[str] = ("idle",),
 ) -> Rate:
-    """What a threshold would have meant for windows whose truth is known.
+    """What a threshold would have meant for recordings whose truth is known.
 
     Args:
-        probabilities: Of windows in order [N, L].
-        truth: Class of each window [N]; -1 where nothing is said.
+        recordings: At least one window in all.
         classes: The L names.
-        threshold: Less confident windows have no answer.
+        threshold: Less confident windows have no answer; ``config.mean_probability`` is at least
+            this, too, since it is the other way to an answer.
         hop_s: Between two windows.
         config: When an answer counts.
         idle: Classes whose begin is no event.
@@ -56,25 +67,36 @@ def rate(
     Raises:
         ValueError: The shapes do not fit together.
     """
-    if probabilities.shape != (len(truth), len(classes)) or not len(truth):
-        raise ValueError(
-            f"probabilities must be [N, {len(classes)}] and truth [N], "
-            f"got {list(probabilities.shape)} and {list(truth.shape)}"
-        )
+    for judged in recordings:
+        if judged.probabilities.shape != (len(judged.truth), len(classes)):
+            raise ValueError(
+                f"probabilities must be [N, {len(classes)}] and truth [N], "
+                f"got {list(judged.probabilities.shape)} and {list(judged.truth.shape)}"
+            )
+    if not (windows := sum(len(judged.truth) for judged in recordings)):
+        raise ValueError("there is no window to be judged")
+    config = replace(config, mean_probability=max(config.mean_probability, threshold))
     quiet = {classes.index(name) for name in idle if name in classes}
-    events = _events(probabilities, classes, threshold, config, quiet)
     reach = config.windows + TOLERANCE
-    false = sum(c not in truth[max(0, n - reach) : n + 1] for n, c in events)
-    stretches = [s for s in _stretches(truth) if s[2] not in quiet]
-    found = [
-        any(first <= n <= last + reach and c == label for n, c in events)
-        for first, last, label in stretches
-    ]
+    events = false = 0
+    found: list[bool] = []
+    for judged in recordings:
+        told = _events(judged.probabilities, classes, threshold, config, quiet)
+        truth = judged.truth
+        events += len(told)
+        false += sum(c not in truth[max(0, n - reach) : n + 1] for n, c in told)
+        found += [
+            any(first <= n <= last + reach and c == label for n, c in told)
+            for first, last, label in _stretches(truth)
+            if label not in quiet
+        ]
     return Rate(
         threshold=threshold,
-        false_per_day=false * DAY_S / (len(truth) * hop_s),
+        false_per_day=false * DAY_S / (windows * hop_s),
+        false=false,
         found=float(np.mean(found)) if found else float("nan"),
-        events=len(events),
+        stretches=len(found),
+        events=events,
     )
 
 

@@ -185,7 +185,7 @@ export class Lanes {
       }
       const stretch = group.appendChild(svg("g", { class: kindOf(s.state), "data-state": s.state }));
       stretch.append(svg("title", {}, s.state), svg("rect", { ...box, class: "block", rx: 4 }), svg("rect", { ...box, width: Math.min(4, width).toFixed(1), class: "edge", rx: 2 }));
-      const shown = Math.max(x, -this.width), lines = folded(s.state, Math.floor((x + width - shown - 11) / 6.6), 2);
+      const shown = Math.max(x, -this.width), lines = folded(s.state, Math.floor((x + width - shown - 11) / 7.8), 2);
       lines.forEach((line, k) => {
         const y = row.y + row.height / 2 + 4.5 + 15 * (k - (lines.length - 1) / 2);
         stretch.append(svg("text", { class: "name", x: (shown + 10).toFixed(1), y }, line));
@@ -236,7 +236,7 @@ export class Lanes {
   runs(points, from) { // of a lane of changes: value, from when, until when
     const found = [];
     points.forEach(([t, value], k) => {
-      const to = points[k + 1]?.[0] ?? this.anchor + 3;
+      const to = points[k + 1]?.[0] ?? this.home.told; // later than that nothing is known
       if (to >= from) found.push({ value, from: t, to });
     });
     return found;
@@ -246,7 +246,7 @@ export class Lanes {
     const group = svg("g", { "data-sensor": row.sensor });
     const parts = { on: "", off: "", lost: "" }, middle = row.y + row.height / 2;
     const points = this.home.lanes[row.indices[0]];
-    const first = points[0]?.[0] ?? this.anchor + 3;
+    const first = points[0]?.[0] ?? this.home.told;
     const bar = (r, half) => `M${this.x(Math.max(r.from, from)).toFixed(1)} ${middle - half}H${this.x(r.to).toFixed(1)}V${middle + half}H${this.x(Math.max(r.from, from)).toFixed(1)}z`;
     if (first > from) parts.lost += bar({ from, to: first }, row.height / 2);
     for (const r of this.runs(points, from)) {

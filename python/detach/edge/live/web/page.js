@@ -10,7 +10,7 @@ const QUIET = ["unavailable", "offline", "silent", "stale", "unknown_topic"]; //
 const SILENT_MS = 5000;
 const EVENTS = 8;
 
-const home = { about: null, lanes: [], outcomes: [], status: {}, ahead: null, unix: 0, heard: 0 };
+const home = { about: null, lanes: [], outcomes: [], status: {}, ahead: null, unix: 0, told: 0, heard: 0 };
 const lanes = new Lanes(home, at("plot"));
 let camera = { count: null, ms: 0, fps: null };
 
@@ -60,6 +60,7 @@ function take(body) {
   const far = home.ahead === null || Math.abs(ahead - home.ahead) > 0.3;
   home.ahead = far ? ahead : home.ahead + 0.1 * (ahead - home.ahead);
   home.unix = body.unix_s - body.now_s;
+  home.told = body.now_s;
   home.heard = performance.now();
   if (body.picture_s !== null && at("picture").dataset.at !== `${body.picture_s}`) showPicture(body);
   show();
