@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from detach import __version__
-from detach.cli import verbs
+from detach.cli import home, verbs
 from detach.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -19,11 +19,13 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (verbs.demo, "train on the sample recordings and write a report"),
     "import": (verbs.import_, "other formats into recordings"),
     "inspect": (verbs.inspect, "what recordings are good for: faults, and what to do"),
+    "sync": (home.sync, "how late the camera's clock is against the sensors'"),
     "simulate": (verbs.simulate, "recordings of a simulated home"),
     "train": (verbs.train, "both stages, one or several seeds"),
     "evaluate": (verbs.evaluate, "probe, retrieval and references, as one table"),
     "report": (verbs.report, "one HTML page"),
     "reproduce": (verbs.reproduce, "the paper's tables and figures, and ours, within a budget"),
+    "name": (home.name, "names for what was found without labels, and a head of them"),
     "export": (verbs.export, "a finished run as one file for small machines"),
     "run": (verbs.run, "recognise what happens in a recording, with such a file"),
     "bench": (

@@ -92,6 +92,46 @@ class InspectArgs:
 
 
 @dataclass(kw_only=True)
+class SyncArgs:
+    """Measures how late the camera's clock is against the sensors', and how fast that grows."""
+
+    recording: Positional[Path]
+    """A recording, or a data set: each of its recordings by itself."""
+    run: Path | None = None
+    """A finished run: its encoders are asked too."""
+    apply: bool = False
+    """Write what was found into recording.json; films and sensor files stay as they are."""
+    undo: bool = False
+    """Take back what was applied last, and measure nothing."""
+    within_s: float | None = None
+    """Lags up to this are looked for; None is 10 s, or less in recordings under 7.5 minutes."""
+    out: Path | None = None
+    """The page; None puts sync.html there."""
+
+
+@dataclass(kw_only=True)
+class NameArgs:
+    """Shows what a run found without labels, takes names for it, and makes a head of them."""
+
+    run: Positional[Path]
+    """A finished run of the method detach."""
+    names: Path | None = None
+    """Take the names from this file, as RUN/names.yaml has them, and show no page."""
+    serve: bool = True
+    """Show the page on this machine until it is done; otherwise write RUN/names.html and go."""
+    most: int = 25
+    """Clusters at most."""
+    again: bool = False
+    """Cluster anew and forget names."""
+    track: str | None = None
+    """What the names are names of, for recordings that have labels by them; None is `names`."""
+    data: Path | None = None
+    """The data the run was trained on, where they have moved."""
+    port: int = 0
+    """0 takes a free one."""
+
+
+@dataclass(kw_only=True)
 class SimulateArgs:
     """Makes recordings of a simulated home (needs the extra `sim`)."""
 
@@ -232,7 +272,7 @@ class ExportArgs:
     """A finished run as one file for small machines: graphs, statistics, classes, self-test."""
 
     run: Positional[Path]
-    """A run folder; with a head where `detach evaluate` has been there."""
+    """A run folder; with a head where `detach evaluate` or `detach name` were there."""
     out: Path
     """The bundle, NAME.detach."""
     precisions: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
@@ -249,6 +289,8 @@ class ExportArgs:
     """The data the run was trained on, where they have moved."""
     licence: str = "not stated"
     """Under which the weights may be used."""
+    head: Literal["auto", "labels", "names"] = "auto"
+    """What `detach evaluate` fitted to labels, or `detach name` to names; auto prefers names."""
     to: Literal["bundle", "engine"] = "bundle"
     """engine: also build the TensorRT engines of this machine, into the cache."""
 
@@ -294,6 +336,8 @@ class RunArgs:
     """Write the lines to this file instead."""
     annotate: Path | None = None
     """Also a video (MP4) of the picture, the answers and the sensors."""
+    rrd: Path | None = None
+    """Also a file for the rerun viewer (needs the extra `view`)."""
     video: bool = False
     """Run the video graphs too: the place the camera sees, and whether it agrees."""
     video_file: Path | None = None

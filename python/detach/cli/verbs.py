@@ -2,10 +2,8 @@
 
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import tyro
 
@@ -25,10 +23,11 @@ from detach.cli.options import (
     SimulateArgs,
     TrainArgs,
 )
+from detach.cli.terminal import parse as _parse
+from detach.cli.terminal import say as _say
+from detach.cli.terminal import say_aside as _say_aside
 from detach.config import preset
 from detach.errors import EXIT_OK, UsageError
-
-Args = TypeVar("Args")
 
 OF_EVENTS = (
     *("hours", "gap_hours", "timezone", "include", "pulse", "pulse_s"),
@@ -275,6 +274,7 @@ def export(argv: list[str]) -> int:
         outputs=args.outputs,
         data=args.data,
         licence=args.licence,
+        head=args.head,
         say=_say,
     )
     if args.to == "engine":
@@ -305,6 +305,7 @@ def run(argv: list[str]) -> int:
         options=options,
         out=args.out,
         annotate=args.annotate,
+        rrd=args.rrd,
         write=print,
         say=_say_aside,
     )
@@ -336,15 +337,6 @@ def record(argv: list[str]) -> int:
     return EXIT_OK
 
 
-def _parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = None) -> Args:
-    try:
-        if default is None:
-            return tyro.cli(kind, args=argv, prog=f"detach {verb}")
-        return tyro.cli(kind, args=argv, prog=f"detach {verb}", default=default)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def _train_default(argv: list[str]) -> TrainArgs:
     """Flags differ from the recipe, the recipe from its preset: what they start from."""
     from detach import recipes
@@ -367,12 +359,3 @@ def _value(argv: list[str], flag: str) -> str | None:
         if word.startswith(f"{flag}="):
             return word.partition("=")[2]
     return None
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _say_aside(line: str) -> None:
-    """Beside the lines that a program may read from the standard output."""
-    print(line, file=sys.stderr, flush=True)

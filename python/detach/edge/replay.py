@@ -19,6 +19,7 @@ from detach.edge.engine import Backend, Engine, open_engines
 from detach.edge.film import FilmReader
 from detach.edge.graph_input import Tensors
 from detach.edge.manifest import Manifest
+from detach.edge.rrd import write_rrd
 from detach.edge.source import Source, open_source
 from detach.edge.stream import SensorStream, SensorWindow
 from detach.errors import DataError
@@ -128,6 +129,7 @@ def run_and_show(
     options: Options,
     out: Path | None,
     annotate: Path | None,
+    rrd: Path | None = None,
     write: Callable[[str], None],
     say: Say,
 ) -> Summary:
@@ -139,6 +141,7 @@ def run_and_show(
         options: How.
         out: File for the lines, written when all are there; None gives them to ``write``.
         annotate: Video to write.
+        rrd: File for the rerun viewer to write.
         write: Takes each line.
         say: Is told what is being done.
     """
@@ -152,6 +155,9 @@ def run_and_show(
         manifest = open_bundle(bundle_path).manifest
         count = video.write(annotate, annotated(source, manifest, found), FPS)
         say(f"{annotate}: {count} pictures")
+    if rrd is not None:
+        count = write_rrd(rrd, source, open_bundle(bundle_path).manifest, found)
+        say(f"{rrd}: {count} pictures; `rerun {rrd}` shows it")
     return summary
 
 

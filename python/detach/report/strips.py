@@ -58,12 +58,10 @@ def choose(task: Task, probability: Floats, count: int = 8) -> Ints:
     return np.concatenate([chosen, mistakes]).astype(np.int64)
 
 
-def film(sample: Sample) -> str:
-    """Some frames side by side as one picture for an ``img`` element."""
+def film(sample: Sample, most: int = FRAMES_SHOWN) -> str:
+    """At most so many frames side by side as one picture for an ``img`` element."""
     frames = sample.frames
-    fitting = int(
-        np.clip(8 * frames.shape[1] // frames.shape[2], 2, min(FRAMES_SHOWN, len(frames)))
-    )
+    fitting = int(np.clip(8 * frames.shape[1] // frames.shape[2], 2, min(most, len(frames))))
     pick = np.linspace(0, len(frames) - 1, fitting).round().astype(int)
     shown = [np.pad(frames[i], ((0, 0), (0, 2), (0, 0)), constant_values=0) for i in pick]
     strip = np.concatenate(shown, axis=1)[:, :-2]
@@ -72,20 +70,23 @@ def film(sample: Sample) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(large, 70)).decode()
 
 
-def traces(sample: Sample) -> str:
-    """Lanes of the liveliest channels as SVG: filled where a switch is on, lines elsewhere."""
+def traces(sample: Sample, width_px: int = WIDTH_PX, name_px: int = NAME_PX) -> str:
+    """Lanes of the liveliest channels as SVG: filled where a switch is on, lines elsewhere.
+
+    ``name_px`` of its ``width_px`` are for names.
+    """
     order = lively(sample.samples, sample.usual)
-    lanes = [_lane(sample, int(c), row) for row, c in enumerate(order)]
+    lanes = [_lane(sample, int(c), row, (name_px, width_px)) for row, c in enumerate(order)]
     height = LANE_PX * max(len(order), 1) + 16
     seconds = f"{sample.seconds:g} s"
     axis = (
-        f'<text class="t" x="{NAME_PX}" y="{height - 3}">0</text>'
-        f'<text class="t" x="{WIDTH_PX}" y="{height - 3}" text-anchor="end">{seconds}</text>'
+        f'<text class="t" x="{name_px}" y="{height - 3}">0</text>'
+        f'<text class="t" x="{width_px}" y="{height - 3}" text-anchor="end">{seconds}</text>'
     )
     if not len(order):
-        axis = f'<text class="t" x="{NAME_PX}" y="17">no sensor moved more than usual</text>'
+        axis = f'<text class="t" x="{name_px}" y="17">no sensor moved more than usual</text>'
     return (
-        f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="img" aria-label="sensor traces">'
+        f'<svg viewBox="0 0 {width_px} {height}" role="img" aria-label="sensor traces">'
         f"{''.join(lanes)}{axis}</svg>"
     )
 
@@ -103,8 +104,9 @@ def lively(samples: NDArray[np.float32], usual: NDArray[np.float32]) -> Ints:
     return np.sort(best[(spread[best] > 1e-3) & (move[best] > 1.5)]).astype(np.int64)
 
 
-def _lane(sample: Sample, channel: int, row: int) -> str:
-    x = np.linspace(NAME_PX, WIDTH_PX, len(sample.samples))
+def _lane(sample: Sample, channel: int, row: int, ends_px: tuple[int, int]) -> str:
+    start, end = ends_px
+    x = np.linspace(start, end, len(sample.samples))
     top, height = row * LANE_PX + 4.0, LANE_PX - 8.0
     value = sample.samples[:, channel]
     low, high = 0.0, 1.0
@@ -117,10 +119,10 @@ def _lane(sample: Sample, channel: int, row: int) -> str:
     colour = SERIES[channel % len(SERIES)]
     base = top + height
     name = f'<text class="n" x="0" y="{base - 3:.1f}">{_escape(sample.channels[channel])}</text>'
-    rule = f'<line class="r" x1="{NAME_PX}" x2="{WIDTH_PX}" y1="{base:.1f}" y2="{base:.1f}"/>'
+    rule = f'<line class="r" x1="{start}" x2="{end}" y1="{base:.1f}" y2="{base:.1f}"/>'
     if sample.binary[channel]:
         shape = (
-            f'<polygon points="{NAME_PX},{base:.1f} {points} {WIDTH_PX},{base:.1f}" '
+            f'<polygon points="{start},{base:.1f} {points} {end},{base:.1f}" '
             f'fill="{colour}" fill-opacity=".7"/>'
         )
     else:

@@ -1,0 +1,90 @@
+"""`python benchmarks/names.py RUN ...`: how good a head is that comes from names instead of labels.
+
+The clusters of each run are named by majority: a stand-in for a person who looks at film strips.
+Nothing else of the labels is used. Its weighted F1 on the test part is set against the linear
+probe with all labels (`detach evaluate` must have been there). "Unknown" counts as wrong.
+`--most M` changes the number of names, `--track TRACK` what they are names of.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from detach.assess import embed_sensors
+from detach.data.recording import read_dataset
+from detach.data.splits import draw_parts
+from detach.data.windows import load_windows
+from detach.model import Detach, load_run, weights_digest
+from detach.naming import MOST, Clusters, find_clusters, make_head
+from detach.probe import Head, load_head
+from detach.scores import Ints, confusion, weighted_f1
+
+LABELLED = 0.25
+"""A cluster with fewer labelled windows than this share stays without a name."""
+
+
+def majority_names(clusters: Clusters, truth: Ints, classes: tuple[str, ...]) -> dict[str, str]:
+    """The commonest class of each cluster whose windows (``truth`` [n], -1 is none) have labels."""
+    names = {}
+    for j, i in enumerate(clusters.ids):
+        own = truth[clusters.label == j]
+        known = own[own >= 0]
+        if len(known) >= max(1, LABELLED * len(own)):
+            names[i] = classes[int(np.bincount(known).argmax())]
+    return names
+
+
+def score(head: Head, features: np.ndarray, truth: Ints, classes: tuple[str, ...]) -> float:
+    """Weighted F1 of a head on labelled windows; what it has no class for counts as wrong."""
+    said = head.probabilities(features[:, : head.weight.shape[1]]).argmax(axis=1)
+    place = {name: k for k, name in enumerate(classes)}
+    named = np.array([place.get(head.classes[k], len(classes)) for k in said])
+    return float(weighted_f1(confusion(truth, named, len(classes) + 1)))
+
+
+def measure(folder: Path, most: int, track: str | None) -> str:
+    """One line about one run."""
+    run = load_run(folder)
+    if not isinstance(run.model, Detach):
+        raise SystemExit(f"{folder}: not a run of the method detach")
+    dataset = read_dataset(run.data)
+    windows = load_windows(dataset, run.config, stats=run.stats, video=False)
+    track = track or run.config.split.track or next(iter(dataset.classes))
+    parts = draw_parts(windows, dataset, run.config.split)
+    truth, classes = windows.labels[track].astype(np.int64), windows.classes[track]
+    features = embed_sensors(run.model, windows, np.arange(len(windows)))
+    own, width = features[:, : run.model.embedding_width], run.model.config.width
+    part, test = parts["pretrain"], parts["test"][truth[parts["test"]] >= 0]
+    import torch  # noqa: PLC0415 -- beside numpy
+
+    place = run.model.nearest(torch.from_numpy(own[part, :-width])).numpy().astype(np.int64)
+    model = weights_digest(folder)
+    clusters = find_clusters(own[part], place, width, model=model, most=most)
+    names = majority_names(clusters, truth[part], classes)
+    probe, called, rows = make_head(clusters, names, track)
+    head = Head(probe.weight, probe.bias, track, called, model, rows)
+    unknown = float((head.probabilities(own[test]).argmax(axis=1) == len(called) - 1).mean())
+    linear = load_head(folder)
+    found = score(head, own[test], truth[test], classes)
+    best = score(linear, features[test], truth[test], classes) if linear else float("nan")
+    return (
+        f"{folder}: {len(names)} names for {len(clusters.ids)} clusters, {len(called) - 1} of "
+        f"{len(classes)} classes: F1 {found:.3f}, unknown {unknown:.1%}; linear probe {best:.3f}; "
+        f"gap {best - found:.3f}; {len(test)} test windows"
+    )
+
+
+def main() -> None:
+    """Prints a line for each run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--most", type=int, default=MOST)
+    parser.add_argument("--track")
+    args = parser.parse_args()
+    for folder in args.runs:
+        print(measure(folder, args.most, args.track), flush=True)
+
+
+if __name__ == "__main__":
+    main()
