@@ -61,9 +61,10 @@ def save_events(found: Curve, folder: Path) -> Path:
 
 def _written(svg: str, path: Path) -> Path:
     head, _, rest = svg.partition(">")
+    lines = f"{head}>{COLOURS}{rest}".splitlines()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{head}>{COLOURS}{rest}", encoding="utf-8")
+        path.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
     except OSError as error:
         raise MachineError(f"{path}: cannot be written: {error.strerror}") from error
     return path
