@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from detach.data.labels import NOTHING
 from detach.data.recording import SENSOR_KINDS
 from detach.edge.live.yaml_fields import limited, read_yaml
 from detach.errors import DataError, MachineError
 
+IDLE = ("idle", NOTHING)
+"""Classes that are no event, and have no entity, unless live.yaml says otherwise."""
 LARGEST_PAYLOAD = 4096
 """Bytes of a message, in and out."""
 SHORTEST_TOKEN = 16
@@ -148,7 +151,7 @@ class Publishing:
     """Home Assistant's discovery prefix."""
     every_s: float = limited(1, 3600, 30.0)
     """The state is repeated so often; Home Assistant forgets it after four times as long."""
-    idle: tuple[str, ...] = ("idle",)
+    idle: tuple[str, ...] = IDLE
     """Classes without an entity of their own."""
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from detach.data.labels import NOTHING
 from detach.data.recording import DATASET_FILE, read_dataset
 from detach.edge.bundle import Bundle, open_bundle
 from detach.edge.live.config import Deciding
@@ -105,7 +104,6 @@ def curve(
             threshold=threshold,
             hop_s=hop_s,
             config=config or Deciding(),
-            idle=("idle", NOTHING),
         )
         for threshold in THRESHOLDS
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from detach.edge.live.config import LiveConfig
+from detach.edge.live.config import IDLE, LiveConfig
 from detach.edge.live.outcomes import Outcome
 from detach.edge.live.sensors import SensorKind
 from detach.edge.manifest import Manifest
@@ -152,7 +152,7 @@ def _about(
         "dataset": manifest.dataset,
         "model": manifest.model[:12],
         "classes": list(manifest.classes),
-        "idle": list(config.publish.idle if config.publish is not None else ("idle",)),
+        "idle": list(config.publish.idle if config.publish is not None else IDLE),
         "places": manifest.places,
         "hop_s": manifest.window.hop_s,
         "window_s": manifest.window.seconds,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.edge.decide import UNKNOWN, Decision
-from detach.edge.live.config import Deciding
+from detach.edge.live.config import IDLE, Deciding
 from detach.edge.live.outcomes import Settled
 
 TOLERANCE = 3
@@ -51,7 +51,7 @@ def rate(
     threshold: float,
     hop_s: float,
     config: Deciding,
-    idle: Iterable[str] = ("idle",),
+    idle: Iterable[str] = IDLE,
 ) -> Rate:
     """What a threshold would have meant for recordings whose truth is known.
 
