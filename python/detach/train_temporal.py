@@ -6,6 +6,7 @@ weighted contrastive loss, whose weights see momentum copies. N windows, d featu
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ def train_temporal(
         _watch(model, windows, index, place, course)
         course.close_epoch()
         if momentum.needed and epoch + 1 in kept_epochs(stage.epochs):
-            momentum.keep(course.folder / KEPT.format(epoch + 1))
+            kept = course.folder / KEPT.format(epoch + 1)
+            course.world.lead(partial(momentum.keep, kept))
 
 
 def _loss(

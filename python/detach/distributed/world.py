@@ -286,7 +286,7 @@ class World:
         )
         why = ""
         if self._store.check([f"detach/end/{rank}"]):
-            why = f", which ended with: {self._store.get(f'end/{rank}').decode()},"
+            why = f", which ended with: {self._store.get(f'detach/end/{rank}').decode()},"
         return f"process {rank} of {self.size} ({where}){why}"
 
 
