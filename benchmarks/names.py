@@ -67,7 +67,8 @@ def measure(folder: Path, most: int, track: str | None) -> str:
     unknown = float((head.probabilities(own[test]).argmax(axis=1) == len(called) - 1).mean())
     linear = load_head(folder)
     found = score(head, own[test], truth[test], classes)
-    best = score(linear, features[test], truth[test], classes) if linear else float("nan")
+    fits = linear is not None and linear.track == track
+    best = score(linear, features[test], truth[test], classes) if linear and fits else float("nan")
     return (
         f"{folder}: {len(names)} names for {len(clusters.ids)} clusters, {len(called) - 1} of "
         f"{len(classes)} classes: F1 {found:.3f}, unknown {unknown:.1%}; linear probe {best:.3f}; "

@@ -81,6 +81,16 @@ def test_no_more_names_are_asked_for_than_wanted(
         find_clusters(scene[0], scene[1], WIDTH, model="m", most=2)
 
 
+def test_windows_that_are_all_alike_are_not_cut_further() -> None:
+    half = np.eye(2)[np.repeat([0, 1], 60)] / np.sqrt(2)
+    rows = np.concatenate([np.ones((120, 1)) / np.sqrt(2), half], axis=1).astype(np.float32)
+    found = find_clusters(rows, np.zeros(120, dtype=np.int64), 2, model="m")
+    assert found.size.tolist() == [60, 60]
+    alike = find_clusters(rows[:60], np.zeros(60, dtype=np.int64), 2, model="m")
+    assert alike.ids == ("1-1",)
+    assert alike.radius > 0
+
+
 def test_a_place_gives_up_what_costs_least() -> None:
     empty = np.zeros(0, dtype=np.int64)
     ways = {

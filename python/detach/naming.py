@@ -129,7 +129,8 @@ def _ways(rows: Floats, seed: int) -> dict[int, Way]:
     """The ways to cut a place with features [n, d], by number of clusters."""
     whole = float(((rows - rows.mean(axis=0)) ** 2).sum())
     ways = {1: Way(0.0, whole, np.zeros(len(rows), dtype=np.int64))}
-    for k in (k for k in K_RANGE if len(rows) >= k * LEAST and whole > 1e-9):
+    different = len(np.unique(rows.round(5), axis=0))  # quiet windows are all alike
+    for k in (k for k in K_RANGE if len(rows) >= k * LEAST and different >= k):
         model = KMeans(k, n_init=5, random_state=seed)
         found = model.fit_predict(rows).astype(np.int64)
         size = min(len(rows), 1500)

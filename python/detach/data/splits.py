@@ -132,7 +132,8 @@ def _named_parts(windows: "Windows", dataset: Dataset, split: SplitConfig) -> di
 
 def _dataset_parts(windows: "Windows", dataset: Dataset) -> dict[str, set[str]]:
     path = dataset.folder / DATASET_FILE
-    for part in ("pretrain", "train", "test"):
+    needed = ("pretrain", "train", "test") if windows.classes else ("pretrain",)
+    for part in needed:
         if not dataset.splits.get(part):
             raise DataError(
                 f"{path}: splits has no part {part!r}, found {', '.join(dataset.splits) or 'none'};"
@@ -141,7 +142,7 @@ def _dataset_parts(windows: "Windows", dataset: Dataset) -> dict[str, set[str]]:
     for one, other in combinations(PARTS[1:], 2):
         if both := set(dataset.splits.get(one, ())) & set(dataset.splits.get(other, ())):
             raise DataError(f"{path}: {sorted(both)[0]!r} is both in {one} and in {other}")
-    shared = set(dataset.splits["pretrain"]) & set(dataset.splits["test"])
+    shared = set(dataset.splits["pretrain"]) & set(dataset.splits.get("test", ()))
     if shared:
         windows.counts["test recordings whose unlabelled windows are in pretrain"] = len(shared)
     loaded = set(windows.recordings)

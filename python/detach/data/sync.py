@@ -104,7 +104,8 @@ def range_of(recording: Recording, within_s: float | None) -> float:
     Raises:
         DataError: It is too short for ``within_s``.
     """
-    most_s = min(recording.duration_s, LONGEST_S) / (2 * CHANCES + 4)
+    # Signals are cut to multiples of 12 s; two stretches around the peak are not chance.
+    most_s = min(recording.duration_s, LONGEST_S) // 12 * 12 / (2 * CHANCES + 5)
     if within_s is None:
         return min(WITHIN_S, most_s)
     if within_s > most_s:
