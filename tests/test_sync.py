@@ -1,6 +1,7 @@
 """Known lags and drifts are found, written and taken back; chance is called chance."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,7 @@ def test_where_nothing_belongs_together_nothing_is_found(tmp_path: Path) -> None
 
 
 def test_applied_twice_composes_and_is_undone(four_minutes: Recording, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for part in ("sensors", "video.mp4"):
-        (folder / part).symlink_to(four_minutes.folder / part)
+    folder = shutil.copytree(four_minutes.folder, tmp_path / "copy")
     write_recording(replace(late(four_minutes, 1.5, 0.0), folder=folder))
     before = (folder / "recording.json").read_bytes()
     first = measure_lag(read_recording(folder))
@@ -167,10 +165,7 @@ def test_applied_twice_composes_and_is_undone(four_minutes: Recording, tmp_path:
 def test_the_verb_says_draws_applies_and_undoes(
     four_minutes: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for part in ("sensors", "video.mp4"):
-        (folder / part).symlink_to(four_minutes.folder / part)
+    folder = shutil.copytree(four_minutes.folder, tmp_path / "copy")
     write_recording(replace(late(four_minutes, -1.0, 0.0), folder=folder))
     assert main(["sync", str(folder), "--apply"]) == 0
     said = capsys.readouterr().out
