@@ -34,8 +34,7 @@ MAGIC = b"DTCH"
 MOST_MEMORY = 2 << 30
 OPEN_MS, READ_MS = 10_000, 10_000
 RTSP_OPTIONS = "rtsp_transport;tcp|analyzeduration;1000000|fpsprobesize;0"
-"""FFmpeg would look at a stream for 5 s before its first picture: 3.8 s until it is open became
-1.7 s for a film in H.264 at GStreamer's server."""
+"""FFmpeg would otherwise look at a stream for 5 s before its first picture."""
 DEVICE = re.compile(r"/dev/video(\d{1,3})")
 Picture = NDArray[np.uint8]
 
