@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 
+#include "contrast_workspace.h"
 #include "detach/contrast.h"
 #include "detach/contrast_cuda.h"
 #include "detach/percentile.h"
@@ -112,25 +113,34 @@ detach::ContrastDenominators contrast_denominators(const Three& arrays) {
 
 /// Calls body(a number) with the type of the features.
 template <class Body>
-void with_type(bool is_double, const Body& body) {
+auto with_type(bool is_double, const Body& body) {
   const py::gil_scoped_release release;
-  if (is_double) {
-    body(double{});
-  } else {
-    body(float{});
-  }
+  return is_double ? body(double{}) : body(float{});
 }
 
-void contrast_batch(const Features& features, bool is_double, std::int64_t rows,
-                    const Widths& widths, const Params& params, const BatchMask& mask,
-                    std::int64_t start, std::int64_t stop, const Three& stats, Address saved,
-                    int threads) {
-  with_type(is_double, [&](auto number) {
+/// Memory that the core keeps between calls, as bytes that NumPy and torch can look at.
+class Workspace {
+ public:
+  explicit Workspace(std::int64_t bytes) : bytes_(bytes), memory_(bytes) {}
+  py::buffer_info view() const {
+    return {memory_.get(), 1, py::format_descriptor<unsigned char>::format(), bytes_};
+  }
+
+ private:
+  std::int64_t bytes_;
+  detach::Buffer<unsigned char> memory_;
+};
+
+double contrast_batch(const Features& features, bool is_double, std::int64_t rows,
+                      const Widths& widths, const Params& params, const BatchMask& mask,
+                      std::int64_t start, std::int64_t stop, const Three& stats, Address saved,
+                      int threads) {
+  return with_type(is_double, [&](auto number) {
     using T = decltype(number);
     const auto& [loss, log_denominator, mean_weight] = stats;
     const auto block =
         contrast_block<T>(features, widths, rows, std::get<1>(mask), std::get<2>(mask));
-    detach::contrast_batch<T>(
+    return detach::contrast_batch<T>(
         block, contrast_params(params), batch_mask(mask, rows), start, stop,
         {at<double>(loss), at<double>(log_denominator), at<double>(mean_weight)}, at<T>(saved),
         threads);
@@ -344,6 +354,9 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
         py::arg("outer"), py::arg("length"), py::arg("inner"), py::arg("q"), py::arg("absolute"),
         py::arg("threads"));
 
+  py::class_<Workspace>(m, "Workspace", py::buffer_protocol())
+      .def(py::init<std::int64_t>(), py::arg("size"))
+      .def_buffer(&Workspace::view);
   m.def("contrast_simd", &detach::contrast_simd);
   m.def("contrast_saved_size", &detach::contrast_saved_size, py::arg("rows_a"), py::arg("rows_b"),
         py::arg("same"));

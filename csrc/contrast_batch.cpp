@@ -3,15 +3,19 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "contrast_workspace.h"
 #include "detach/contrast.h"
+#include "detach/thread_pool.h"
 
 namespace detach {
 namespace {
+
+constexpr std::int64_t rows_together = 48;
 
 /// Windows [begin, end) of a batch.
 struct Range {
@@ -56,7 +60,24 @@ ContrastGradients<T> part_of(const ContrastGradients<T>& gradients, const Contra
   return {from(gradients.video_spatial, batch.spatial_width),
           from(gradients.video_temporal, batch.temporal_width),
           from(gradients.sensor_spatial, batch.spatial_width),
-          from(gradients.sensor_temporal, batch.temporal_width)};
+          from(gradients.sensor_temporal, batch.temporal_width), gradients.add};
+}
+
+/// By all threads, since a fresh array's pages cost more than its zeros.
+template <typename T>
+void clear(const ContrastGradients<T>& gradients, const ContrastBlock<T>& batch, int threads) {
+  parallel_for(threads, batch.rows, rows_together, [&](std::int64_t begin, std::int64_t end) {
+    const ContrastGradients<T> part = part_of(gradients, batch, {begin, end});
+    const auto zero = [&](T* rows, std::int64_t width) {
+      if (rows != nullptr) {
+        std::fill_n(rows, (end - begin) * width, T(0));
+      }
+    };
+    zero(part.video_spatial, batch.spatial_width);
+    zero(part.sensor_spatial, batch.spatial_width);
+    zero(part.video_temporal, batch.temporal_width);
+    zero(part.sensor_temporal, batch.temporal_width);
+  });
 }
 
 void check_range(std::int64_t rows, std::int64_t start, std::int64_t stop) {
@@ -124,13 +145,14 @@ double softplus(double x) {
   return x > 0.0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
 }
 
-void write(const ContrastSums& sums, std::int64_t rows, const ContrastStats& stats) {
+void write(const ContrastSums& sums, std::int64_t rows, const ContrastStats& stats, int threads) {
   const double* const logs[2] = {sums.log_video, sums.log_sensor};
   const double* const weights[2] = {sums.weight_video, sums.weight_sensor};
   const double* const counts[2] = {sums.count_video, sums.count_sensor};
-  for (int direction = 0; direction < 2; ++direction) {
-    for (std::int64_t i = 0; i < rows; ++i) {
-      const std::int64_t at = (direction * rows) + i;
+  parallel_for(threads, 2 * rows, rows_together, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t at = begin; at < end; ++at) {
+      const std::int64_t direction = at / rows;
+      const std::int64_t i = at % rows;
       stats.loss[at] = softplus(logs[direction][i] - sums.positive[i]);
       stats.log_denominator[at] = sums.positive[i] + stats.loss[at];
       if (stats.mean_weight != nullptr) {
@@ -138,7 +160,7 @@ void write(const ContrastSums& sums, std::int64_t rows, const ContrastStats& sta
         stats.mean_weight[at] = count > 0.0 ? weights[direction][i] / count : 0.0;
       }
     }
-  }
+  });
 }
 
 }  // namespace
@@ -153,9 +175,9 @@ std::int64_t contrast_batch_saved_size(std::int64_t rows, std::int64_t start, st
 }
 
 template <typename T>
-void contrast_batch(const ContrastBlock<T>& batch, const ContrastParams& params,
-                    const PairMask& mask, std::int64_t start, std::int64_t stop,
-                    const ContrastStats& stats, T* saved, int threads) {
+double contrast_batch(const ContrastBlock<T>& batch, const ContrastParams& params,
+                      const PairMask& mask, std::int64_t start, std::int64_t stop,
+                      const ContrastStats& stats, T* saved, int threads) {
   check_range(batch.rows, start, stop);
   const Range range{start, stop};
   const std::int64_t rows = range.rows();
@@ -176,7 +198,8 @@ void contrast_batch(const ContrastBlock<T>& batch, const ContrastParams& params,
                      saved_of(saved, range, other), threads);
     merge(sums, partial, rows);
   }
-  write(sums, rows, stats);
+  write(sums, rows, stats, threads);
+  return std::accumulate(stats.loss, stats.loss + (2 * rows), 0.0);
 }
 
 template <typename T>
@@ -189,7 +212,12 @@ void contrast_batch_gradient(const ContrastBlock<T>& batch, const ContrastParams
   const std::int64_t rows = range.rows();
   const ContrastDenominators denominators{log_denominator, log_denominator + rows, upstream};
   const ContrastBlock<T> asked = part_of(batch, range);
-  const ContrastGradients<T> own = part_of(gradients, batch, range);
+  ContrastGradients<T> own = part_of(gradients, batch, range);
+  own.add =
+      rows < batch.rows || rows == 0;  // to zeros; else there is one pair, of the batch itself
+  if (own.add) {
+    clear(gradients, batch, threads);
+  }
   contrast_gradient<T>(asked, nullptr, params, part_of(mask, range, range), denominators, nullptr,
                        saved, own, nullptr, threads);
   for (const Range& other : others(batch.rows, start, stop)) {
@@ -203,10 +231,10 @@ void contrast_batch_gradient(const ContrastBlock<T>& batch, const ContrastParams
   }
 }
 
-template void contrast_batch(const ContrastBlock<float>&, const ContrastParams&, const PairMask&,
-                             std::int64_t, std::int64_t, const ContrastStats&, float*, int);
-template void contrast_batch(const ContrastBlock<double>&, const ContrastParams&, const PairMask&,
-                             std::int64_t, std::int64_t, const ContrastStats&, double*, int);
+template double contrast_batch(const ContrastBlock<float>&, const ContrastParams&, const PairMask&,
+                               std::int64_t, std::int64_t, const ContrastStats&, float*, int);
+template double contrast_batch(const ContrastBlock<double>&, const ContrastParams&, const PairMask&,
+                               std::int64_t, std::int64_t, const ContrastStats&, double*, int);
 template void contrast_batch_gradient(const ContrastBlock<float>&, const ContrastParams&,
                                       const PairMask&, std::int64_t, std::int64_t, const double*,
                                       const double*, const float*, const ContrastGradients<float>&,

@@ -96,7 +96,7 @@ void add_up(const Partials& partials, const ContrastRange& range, std::int64_t p
   double* const logs[modalities] = {out.log_video, out.log_sensor};
   double* const masses[modalities] = {out.weight_video, out.weight_sensor};
   double* const counts[modalities] = {out.count_video, out.count_sensor};
-  parallel_for(threads, partials.rows(), 256, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(threads, partials.rows(), 32, [&](std::int64_t begin, std::int64_t end) {
     for (int modality = 0; modality < modalities; ++modality) {
       for (std::int64_t row = begin; row < end; ++row) {
         logs[modality][row] = log_of_sums(partials, range, modality, row);
@@ -205,17 +205,19 @@ struct TileGroup {
 template <typename T>
 void run_tiles(const ContrastPair<T>& pair, const TileGroup& group, const Partials& a,
                const Partials* b, T* saved, int threads) {
-  const std::int64_t tiles = group.tiles();
-  const std::int64_t grain =
-      std::max<std::int64_t>(1, tiles / (std::int64_t{threads} * (threads > 1 ? 12 : 1)));
-  parallel_for(threads, tiles, grain, [&](std::int64_t begin, std::int64_t end) {
+  Ranges ranges(group.tiles(), 1, threads);
+  on_threads(threads, [&] {
     TileSums<T> worker(pair, a, b, saved);
-    auto [i, j] = group.tile(begin);
-    for (std::int64_t t = begin; t < end; ++t) {
-      worker.run(i, j);
-      if (++j == group.last) {
-        ++i;
-        j = group.first_of(i);
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    while (ranges.take(begin, end)) {
+      auto [i, j] = group.tile(begin);
+      for (std::int64_t t = begin; t < end; ++t) {
+        worker.run(i, j);
+        if (++j == group.last) {
+          ++i;
+          j = group.first_of(i);
+        }
       }
     }
   });

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "contrast_features.h"
+#include "contrast_gather.h"
 #include "contrast_kernels.h"
 #include "contrast_outputs.h"
 #include "contrast_pair.h"
@@ -20,128 +21,9 @@
 namespace detach {
 namespace {
 
-constexpr std::int64_t most_depth = 288;  // windows summed over with everything in the caches
 // Sums and results take 2 N d numbers for each half that is wanted: together with tiles that are
 // computed again and what is packed, less than 16.
 constexpr double tiles_and_halves = 12.0;
-
-/// Runs of saved tiles that one block row of an output reads; at most `most_depth` windows deep.
-template <typename T>
-class Gatherer {
- public:
-  Gatherer(const ContrastPair<T>& pair, const T* tiles)
-      : pair_(pair), tiles_(tiles), matrix_((pair.grid.size / contrast_group) * step_) {}
-
-  /// out (rows of block `x` of side) += matrix * features, over column tiles [first, last) of A's
-  /// row block x.
-  void rows(std::int64_t x, bool back, std::int64_t first, std::int64_t last, ContrastSide<T>& own,
-            int modality, const ContrastSide<T>& other) {
-    const TileGrid& grid = pair_.grid;
-    ContrastGather<T> gather;
-    gather.rows = grid.rows_of_a(x);
-    gather.own = own.own(modality) + grid.begin(x);
-    gather.out_stride = row_step_;
-    in_runs(
-        first, last,
-        [&](std::int64_t tile, std::int64_t depth) {
-          gather.in = tiles_ + (back ? grid.back(x, tile) : grid.forward(x, tile));
-          gather.stride = grid.stride(tile);
-          gather.depth = grid.rows_of_b(tile);
-          gather.factor = other.factor(1 - modality) + grid.begin(tile);
-          gather.other = other.other(1 - modality) + grid.begin(tile);
-          gather.out = matrix_ + depth;
-          pair_.kernels.gather_rows(gather);
-          return gather.depth;
-        },
-        [&](std::int64_t begin, std::int64_t depth) {
-          ContrastProduct<T> product;
-          product.a = matrix_.get();
-          product.group_step = contrast_group * row_step_;
-          product.row_step = row_step_;
-          product.depth_step = 1;
-          product.depth = depth;
-          multiply(product, own, modality, other, grid.begin(x), gather.rows, begin);
-        });
-  }
-
-  /// The same over row tiles [first, last) of B's column block x.
-  void columns(std::int64_t x, bool back, std::int64_t first, std::int64_t last,
-               ContrastSide<T>& own, int modality, const ContrastSide<T>& other) {
-    const TileGrid& grid = pair_.grid;
-    ContrastGather<T> gather;
-    gather.rows = grid.rows_of_b(x);
-    gather.own = own.own(modality) + grid.begin(x);
-    gather.out_stride = step_;
-    gather.stride = grid.stride(x);
-    in_runs(
-        first, last,
-        [&](std::int64_t tile, std::int64_t depth) {
-          gather.in = tiles_ + (back ? grid.back(tile, x) : grid.forward(tile, x));
-          gather.depth = grid.rows_of_a(tile);
-          gather.factor = other.factor(1 - modality) + grid.begin(tile);
-          gather.other = other.other(1 - modality) + grid.begin(tile);
-          gather.out = matrix_ + (depth * contrast_group);
-          pair_.kernels.gather_columns(gather);
-          return gather.depth;
-        },
-        [&](std::int64_t begin, std::int64_t depth) {
-          ContrastProduct<T> product;
-          product.a = matrix_.get();
-          product.group_step = step_;
-          product.row_step = 1;
-          product.depth_step = contrast_group;
-          product.depth = depth;
-          multiply(product, own, modality, other, grid.begin(x), gather.rows, begin);
-        });
-  }
-
- private:
-  static constexpr std::int64_t row_step_ = most_depth + saved_slack;
-  static constexpr std::int64_t step_ = contrast_group * row_step_;
-
-  /// Tiles in runs of nearly equal depth: gather(tile, depth so far), then multiply(window, depth).
-  template <class Gather, class Multiply>
-  void in_runs(std::int64_t first, std::int64_t last, const Gather& gather,
-               const Multiply& multiply_run) {
-    const std::int64_t most = most_depth / pair_.grid.size;
-    const std::int64_t runs = (last - first + most - 1) / most;
-    for (std::int64_t run = 0; run < runs; ++run) {
-      const std::int64_t begin = first + ((last - first) * run / runs);
-      const std::int64_t end = first + ((last - first) * (run + 1) / runs);
-      std::int64_t depth = 0;
-      for (std::int64_t tile = begin; tile < end; ++tile) {
-        depth += gather(tile, depth);
-      }
-      multiply_run(pair_.grid.begin(begin), depth);
-    }
-  }
-
-  void multiply(ContrastProduct<T>& product, ContrastSide<T>& own, int modality,
-                const ContrastSide<T>& other, std::int64_t row, std::int64_t rows,
-                std::int64_t window) {
-    ModalitySums<T>& sums = own.sums(modality);
-    char& started = sums.started[static_cast<std::size_t>(row / pair_.grid.size)];
-    for (int half = 0; half < halves; ++half) {
-      const HalfSum<T>& to = sums.half[static_cast<std::size_t>(half)];
-      if (!to.wanted) {
-        continue;
-      }
-      product.b = other.panels(feature(1 - modality, half), window);
-      product.panel_step = other.panel_step();
-      product.c = to.sum + (row * to.stride);
-      product.c_stride = to.stride;
-      product.rows = rows;
-      product.columns = to.width;
-      product.add = started != 0;
-      pair_.kernels.multiply(product);
-    }
-    started = 1;
-  }
-
-  const ContrastPair<T>& pair_;
-  const T* tiles_;  ///< tile 0 would begin here
-  Buffer<T> matrix_;
-};
 
 /// Blocks [first, last) of rows or of windows.
 struct Blocks {
@@ -153,57 +35,90 @@ struct Blocks {
   bool any() const { return first < last; }
 };
 
-/// The part of both sides' outputs of one modality that the tiles of row blocks `strip`, which lie
-/// at `tiles`, give to sums over the blocks `windows`.
+/// Row blocks and their tiles, the first of which lies at `tiles`, on the way to the outputs.
 template <typename T>
-void accumulate_windows(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastSide<T>* b,
-                        int modality, const T* tiles, Blocks strip, Blocks windows, int threads) {
-  const TileGrid& grid = pair.grid;
-  ContrastSide<T>& columns = b == nullptr ? a : *b;
-  const std::int64_t jobs_a = grid.count_a();
-  const std::int64_t jobs = jobs_a + (b == nullptr ? 0 : grid.count_b());
-  parallel_for(threads, jobs, 1, [&](std::int64_t first, std::int64_t last) {
-    Gatherer<T> gatherer(pair, tiles - grid.strip(strip.first));
-    for (std::int64_t x = first; x < last; ++x) {
-      if (x >= jobs_a || grid.same) {
-        const std::int64_t block = x >= jobs_a ? x - jobs_a : x;
-        // A diagonal tile has no back: its transpose is what the sensors read.
-        const std::int64_t until = grid.same ? block + (modality == sensor ? 1 : 0) : strip.last;
-        const Blocks read = strip.within(windows.first, std::min(windows.last, until));
-        if (columns.sums(modality).wanted() && read.any()) {
-          gatherer.columns(block, modality == video, read.first, read.last, columns, modality, a);
-        }
-      }
-      if (x >= strip.first && x < strip.last) {
-        const std::int64_t from = grid.same ? x + (modality == sensor ? 1 : 0) : std::int64_t{0};
-        const Blocks read = windows.within(from, grid.count_b());
-        if (a.sums(modality).wanted() && read.any()) {
-          gatherer.rows(x, modality == sensor, read.first, read.last, a, modality, columns);
-        }
+struct Strip {
+  const ContrastPair<T>& pair;
+  ContrastSide<T>& a;
+  ContrastSide<T>* b;  ///< null where B is A
+  const double* own_logits;
+  const T* tiles;
+  Blocks blocks;
+  bool last;
+
+  ContrastSide<T>& columns() const { return b == nullptr ? a : *b; }
+  /// Blocks of A's outputs, and then of B's.
+  std::int64_t jobs() const {
+    return pair.grid.count_a() + (b == nullptr ? 0 : pair.grid.count_b());
+  }
+
+  /// One modality's part in block `x` of the outputs, of sums over the blocks `windows`.
+  void add(Gatherer<T>& gatherer, std::int64_t x, int modality, Blocks windows) const {
+    const TileGrid& grid = pair.grid;
+    const std::int64_t jobs_a = grid.count_a();
+    if (x >= jobs_a || grid.same) {
+      const std::int64_t block = x >= jobs_a ? x - jobs_a : x;
+      // A diagonal tile has no back: its transpose is what the sensors read.
+      const std::int64_t until = grid.same ? block + (modality == sensor ? 1 : 0) : blocks.last;
+      const Blocks read = blocks.within(windows.first, std::min(windows.last, until));
+      if (columns().sums(modality).wanted() && read.any()) {
+        gatherer.columns(block, modality == video, read.first, read.last, columns(), modality, a);
       }
     }
-  });
-}
+    if (x >= blocks.first && x < blocks.last) {
+      const std::int64_t from = grid.same ? x + (modality == sensor ? 1 : 0) : std::int64_t{0};
+      const Blocks read = windows.within(from, grid.count_b());
+      if (a.sums(modality).wanted() && read.any()) {
+        gatherer.rows(x, modality == sensor, read.first, read.last, a, modality, columns());
+      }
+    }
+  }
 
-/// The same over all windows, some blocks of which are packed at a time.
+  void finish(std::int64_t x, int modality) const {
+    const TileGrid& grid = pair.grid;
+    const std::int64_t jobs_a = grid.count_a();
+    const std::int64_t block = x < jobs_a ? x : x - jobs_a;
+    const std::int64_t rows = x < jobs_a ? grid.rows_of_a(block) : grid.rows_of_b(block);
+    (x < jobs_a ? a : *b)
+        .finish(pair.params, modality, own_logits, grid.begin(block), grid.begin(block) + rows);
+  }
+
+  void pack(const std::vector<int>& of, Blocks windows, int threads) const {
+    const TileGrid& grid = pair.grid;
+    const auto pack_for = [&](ContrastSide<T>& side, ContrastSide<T>& reader, std::int64_t rows) {
+      side.pack_for(reader, of, std::min(grid.begin(windows.first), rows),
+                    std::min(grid.begin(windows.last), rows), threads);
+    };
+    pack_for(a, columns(), grid.rows_a);
+    if (b != nullptr) {
+      pack_for(*b, a, grid.rows_b);
+    }
+  }
+};
+
+/// Outputs of some modalities, from some blocks of windows at a time, which are packed then. With
+/// the last ones of the last strip a block is finished, while it is in a cache.
 template <typename T>
-void accumulate(const ContrastPair<T>& pair, ContrastSide<T>& a, ContrastSide<T>* b, int modality,
-                const T* tiles, Blocks strip, int threads) {
-  const TileGrid& grid = pair.grid;
+void accumulate(const Strip<T>& strip, const std::vector<int>& of, int threads) {
+  const TileGrid& grid = strip.pair.grid;
   const std::int64_t together = blocks_together(grid);
   const std::int64_t blocks = std::max(grid.count_a(), grid.count_b());
-  const auto row = [&](std::int64_t block, std::int64_t rows) {
-    return std::min(grid.begin(block), rows);
-  };
+  const auto modalities_asked = static_cast<std::int64_t>(of.size());
   for (std::int64_t first = 0; first < blocks; first += together) {
     const Blocks windows{first, std::min(first + together, blocks)};
-    a.pack_for(b == nullptr ? a : *b, modality, row(windows.first, grid.rows_a),
-               row(windows.last, grid.rows_a), threads);
-    if (b != nullptr) {
-      b->pack_for(a, modality, row(windows.first, grid.rows_b), row(windows.last, grid.rows_b),
-                  threads);
-    }
-    accumulate_windows(pair, a, b, modality, tiles, strip, windows, threads);
+    strip.pack(of, windows, threads);
+    const std::int64_t jobs = strip.jobs() * modalities_asked;
+    parallel_for(threads, jobs, 1, [&](std::int64_t begin, std::int64_t end) {
+      Gatherer<T> gatherer(strip.pair, strip.tiles - grid.strip(strip.blocks.first));
+      for (std::int64_t job = begin; job < end; ++job) {
+        const std::int64_t x = job / modalities_asked;
+        const int modality = of[static_cast<std::size_t>(job % modalities_asked)];
+        strip.add(gatherer, x, modality, windows);
+        if (strip.last && windows.last == blocks) {
+          strip.finish(x, modality);
+        }
+      }
+    });
   }
 }
 
@@ -214,9 +129,8 @@ void recompute(const ContrastPair<T>& pair, const ContrastSide<T>& a, const Cont
                T* tiles, Blocks strip, Blocks group, int threads) {
   const TileGrid& grid = pair.grid;
   const std::int64_t columns = group.last - group.first;
-  const std::int64_t grain = std::max<std::int64_t>(1, columns / (std::int64_t{threads} * 4));
   const std::int64_t count = (strip.last - strip.first) * columns;
-  parallel_for(threads, count, grain, [&](std::int64_t from, std::int64_t to) {
+  parallel_for(threads, count, 1, [&](std::int64_t from, std::int64_t to) {
     TileWorker<T> worker(pair);
     for (std::int64_t t = from; t < to; ++t) {
       const std::int64_t i = strip.first + (t / columns);
@@ -247,7 +161,7 @@ void recompute(const ContrastPair<T>& pair, const ContrastSide<T>& a, const Cont
 /// Strips of row blocks whose tiles fit in the memory that is allowed for them.
 template <typename T>
 void accumulate_again(const ContrastPair<T>& pair, ContrastRows<T>& columns, ContrastSide<T>& a,
-                      ContrastSide<T>* b, int threads) {
+                      ContrastSide<T>* b, const double* own_logits, int threads) {
   const TileGrid& grid = pair.grid;
   const double share =
       tiles_and_halves - (2.0 * std::max(a.halves_wanted(), b == nullptr ? 0 : b->halves_wanted()));
@@ -272,8 +186,9 @@ void accumulate_again(const ContrastPair<T>& pair, ContrastRows<T>& columns, Con
     for_groups(pair.grid, columns, threads, [&](std::int64_t first, std::int64_t last) {
       recompute(pair, a, b == nullptr ? a : *b, tiles.get(), strip, Blocks{first, last}, threads);
     });
-    accumulate(pair, a, b, video, tiles.get(), strip, threads);
-    accumulate(pair, a, b, sensor, tiles.get(), strip, threads);
+    const Strip<T> computed{pair, a, b, own_logits, tiles.get(), strip, end == ends.back()};
+    accumulate(computed, {video}, threads);
+    accumulate(computed, {sensor}, threads);
     begin = end;
   }
 }
@@ -339,12 +254,12 @@ void contrast_gradient(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
     prepared = prepare(a, b, params, saved, true, threads);
   }
   const ContrastPair<T> pair(rows_a, rows_b, a, same ? a : *b, params, mask);
-  ContrastSide<T> side_a(rows_a, denominators_a, gradients_a, range, pair.grid.size);
+  ContrastSide<T> side_a(rows_a, denominators_a, gradients_a, range, pair.grid.size, threads);
   std::optional<ContrastSide<T>> side_b;
   if (!same) {
     side_b.emplace(rows_b, denominators_b != nullptr ? *denominators_b : ContrastDenominators{},
                    gradients_b != nullptr ? *gradients_b : ContrastGradients<T>{}, range,
-                   pair.grid.size);
+                   pair.grid.size, threads);
   }
   ContrastSide<T>* const other = same ? nullptr : &*side_b;
   const auto begin = [&](int modality) {
@@ -353,24 +268,27 @@ void contrast_gradient(const ContrastBlock<T>& a, const ContrastBlock<T>* b,
       other->begin(modality);
     }
   };
-  const auto finish = [&](int modality) {
-    side_a.finish(params, modality, same ? prepared.own.get() : nullptr, threads);
-    if (other != nullptr) {
-      other->finish(params, modality, nullptr, threads);
-    }
-  };
+  const double* const own_logits = same ? prepared.own.get() : nullptr;
   if (again) {
     begin(video);
     begin(sensor);
-    accumulate_again(pair, same ? prepared.a : prepared.b, side_a, other, threads);
-    finish(video);
-    finish(sensor);
+    accumulate_again(pair, same ? prepared.a : prepared.b, side_a, other, own_logits, threads);
     return;
   }
-  for (const Modality modality : {video, sensor}) {  // the sums of one at a time, to save memory
+  const Strip<T> all{pair, side_a, other, own_logits, saved, {0, pair.grid.count_a()}, true};
+  if (same && packed_at_once(pair.grid)) {  // a small batch: no thread waits between modalities
+    begin(video);
+    begin(sensor);
+    accumulate(all, {video, sensor}, threads);
+    return;
+  }
+  for (const int modality : {video, sensor}) {  // the sums of one at a time, to save memory
     begin(modality);
-    accumulate(pair, side_a, other, modality, saved, Blocks{0, pair.grid.count_a()}, threads);
-    finish(modality);
+    accumulate(all, {modality}, threads);
+    side_a.end(modality);
+    if (other != nullptr) {
+      other->end(modality);
+    }
   }
 }
 

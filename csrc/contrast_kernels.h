@@ -89,13 +89,14 @@ struct ContrastGather {
 };
 
 /// One row of a gradient through the normalisation of its half:
-/// g = sum + own_pair * x_other;  out += (g - h (h g) project) * scale,  h = x * unit.
+/// g = sum + own_pair * x_other;  out = or += (g - h (h g) project) * scale,  h = x * unit.
 template <typename T>
 struct ContrastFinish {
   const T* sum = nullptr;
   const T* x = nullptr;
   const T* x_other = nullptr;
   T* out = nullptr;
+  bool add = true;
   std::int64_t width = 0;
   double own_pair = 0.0;
   double unit = 0.0;

@@ -27,9 +27,10 @@ constexpr std::int64_t odd_rows = 24;  // keeps panels from lying in the same se
 template <typename T>
 ContrastSide<T>::ContrastSide(const ContrastRows<T>& rows, const ContrastDenominators& denominators,
                               const ContrastGradients<T>& gradients, const ContrastRange& range,
-                              std::int64_t tile_rows)
+                              std::int64_t tile_rows, int threads)
     : rows_(rows),
       tile_rows_(tile_rows),
+      add_(gradients.add),
       denominators_(denominators),
       own_(modalities * rows.stride),
       other_(modalities * rows.stride),
@@ -49,7 +50,12 @@ ContrastSide<T>::ContrastSide(const ContrastRows<T>& rows, const ContrastDenomin
       half.wanted = half.out != nullptr || (any && rows.normalized && rows.has_tiny);
     }
   }
-  set_factors(range);
+  parallel_for(threads, rows_.stride, rows_together, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      set_factor(range, video, i);
+      set_factor(range, sensor, i);
+    }
+  });
 }
 
 template <typename T>
@@ -61,15 +67,6 @@ void ContrastSide<T>::begin(int modality) {
   }
   const std::int64_t blocks = (rows_.rows + tile_rows_ - 1) / tile_rows_;
   sums(modality).started.assign(static_cast<std::size_t>(blocks), 0);
-}
-
-template <typename T>
-void ContrastSide<T>::set_factors(const ContrastRange& range) {
-  for (int modality = 0; modality < modalities; ++modality) {
-    for (std::int64_t i = 0; i < rows_.stride; ++i) {
-      set_factor(range, modality, i);
-    }
-  }
 }
 
 template <typename T>
@@ -115,8 +112,8 @@ const T* ContrastSide<T>::panels(int f, std::int64_t i) const {
 }
 
 template <typename T>
-void ContrastSide<T>::pack_for(const ContrastSide& reader, int modality, std::int64_t first,
-                               std::int64_t last, int threads) {
+void ContrastSide<T>::pack_for(const ContrastSide& reader, const std::vector<int>& of,
+                               std::int64_t first, std::int64_t last, int threads) {
   const ContrastKernels<T>& kernels = contrast_kernels<T>();
   if (last - first > panels_room_) {
     panels_room_ = last - first;
@@ -126,24 +123,31 @@ void ContrastSide<T>::pack_for(const ContrastSide& reader, int modality, std::in
   }
   panels_first_ = first;
   const std::int64_t step = panel_step();
-  for (int part = 0; part < halves; ++part) {
-    if (!reader.sums_[static_cast<std::size_t>(modality)]
-             .half[static_cast<std::size_t>(part)]
-             .wanted) {
-      continue;
+  std::vector<int> packed;
+  for (const int modality : of) {
+    for (int part = 0; part < halves; ++part) {
+      const auto& half =
+          reader.sums_[static_cast<std::size_t>(modality)].half[static_cast<std::size_t>(part)];
+      if (half.wanted) {
+        packed.push_back(feature(1 - modality, part));
+      }
     }
-    const int f = feature(1 - modality, part);
+  }
+  for (const int f : packed) {
     const auto at = static_cast<std::size_t>(f);
-    const std::int64_t width = rows_.width[at];
     if (panels_[at].get() == nullptr) {
-      panels_[at] = Buffer<T>((width + kernels.panel - 1) / kernels.panel * step);
+      panels_[at] = Buffer<T>((rows_.width[at] + kernels.panel - 1) / kernels.panel * step);
     }
-    parallel_for(threads, last - first, rows_together, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t row = first + begin;
+  }
+  parallel_for(threads, last - first, rows_together, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t row = first + begin;
+    for (const int f : packed) {
+      const auto at = static_cast<std::size_t>(f);
+      const std::int64_t width = rows_.width[at];
       kernels.pack_features(rows_.x[at] + (row * width), end - begin, width, rows_.unit_of(f) + row,
                             panels_[at] + (begin * kernels.panel), step);
-    });
-  }
+    }
+  });
 }
 
 /// d loss / d own logit: how far each window's own pair is from having all the probability.
@@ -157,20 +161,22 @@ double ContrastSide<T>::own_derivative(const double* own_logits, std::int64_t i)
 }
 
 template <typename T>
-void ContrastSide<T>::finish(const ContrastParams& params, int modality, const double* own_logits,
-                             int threads) {
-  parallel_for(threads, rows_.rows, rows_together, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const double own = own_derivative(own_logits, i);
-      if (rows_.normalized && rows_.has_tiny) {
-        finish_tiny_row(params, modality, i, own);
-      } else {
-        finish_row(params, modality, i, own);
-      }
-    }
-  });
+void ContrastSide<T>::end(int modality) {
   for (HalfSum<T>& half : sums(modality).half) {
     half.sum = Buffer<T>();
+  }
+}
+
+template <typename T>
+void ContrastSide<T>::finish(const ContrastParams& params, int modality, const double* own_logits,
+                             std::int64_t first, std::int64_t last) const {
+  for (std::int64_t i = first; i < last; ++i) {
+    const double own = own_derivative(own_logits, i);
+    if (rows_.normalized && rows_.has_tiny) {
+      finish_tiny_row(params, modality, i, own);
+    } else {
+      finish_row(params, modality, i, own);
+    }
   }
 }
 
@@ -192,6 +198,7 @@ void ContrastSide<T>::finish_row(const ContrastParams& params, int modality, std
     row.x_other = rows_.x[g] + (i * half.width);
     row.out = half.out + (i * half.width);
     row.width = half.width;
+    row.add = add_;
     if (rows_.normalized) {
       const double length = rows_.length_of(static_cast<int>(f))[i];
       const double other = rows_.length_of(static_cast<int>(g))[i];
@@ -256,7 +263,8 @@ void ContrastSide<T>::finish_tiny_row(const ContrastParams& params, int modality
     for (std::size_t k = 0; k < unit[part].size(); ++k) {
       const double back = length >= shortest_length ? unit[part][k] * along : 0.0;
       T& out = both[part].out[(i * both[part].width) + static_cast<std::int64_t>(k)];
-      out += static_cast<T>((derivative[part][k] - back) / std::max(length, shortest_length));
+      out = (add_ ? out : T(0)) +
+            static_cast<T>((derivative[part][k] - back) / std::max(length, shortest_length));
     }
   }
 }

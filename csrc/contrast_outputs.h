@@ -17,7 +17,7 @@ namespace detach {
 /// Sums over windows for the rows of one half, [rows, with room for 6 more][stride].
 template <typename T>
 struct HalfSum {
-  Buffer<T> sum;  ///< between begin() and finish()
+  Buffer<T> sum;  ///< between begin() and end()
   T* out = nullptr;
   bool wanted = false;
   std::int64_t width = 0;
@@ -38,17 +38,20 @@ class ContrastSide {
  public:
   ContrastSide(const ContrastRows<T>& rows, const ContrastDenominators& denominators,
                const ContrastGradients<T>& gradients, const ContrastRange& range,
-               std::int64_t tile_rows);
+               std::int64_t tile_rows, int threads);
 
   /// Takes memory for the sums of one modality's halves.
   void begin(int modality);
   /// Panels of windows [first, last) of this side's features, in place of those that were packed
-  /// before, as far as the sums of `modality` of `reader` are made of them.
-  void pack_for(const ContrastSide& reader, int modality, std::int64_t first, std::int64_t last,
-                int threads);
-  /// Adds the sums of one modality, with each window's own pair where `own_logits` is not null, to
-  /// the results, and gives their memory back.
-  void finish(const ContrastParams& params, int modality, const double* own_logits, int threads);
+  /// before, as far as the sums of some modalities of `reader` are made of them.
+  void pack_for(const ContrastSide& reader, const std::vector<int>& of, std::int64_t first,
+                std::int64_t last, int threads);
+  /// Brings the sums of one modality for windows [first, last), with each window's own pair where
+  /// `own_logits` is not null, to the results.
+  void finish(const ContrastParams& params, int modality, const double* own_logits,
+              std::int64_t first, std::int64_t last) const;
+  /// Gives that memory back.
+  void end(int modality);
 
   const ContrastRows<T>& rows() const { return rows_; }
   ModalitySums<T>& sums(int modality) { return sums_[static_cast<std::size_t>(modality)]; }
@@ -64,7 +67,6 @@ class ContrastSide {
   const T* multiple(int modality) const { return multiple_ + (modality * rows_.stride); }
 
  private:
-  void set_factors(const ContrastRange& range);
   void set_factor(const ContrastRange& range, int modality, std::int64_t i);
   double own_derivative(const double* own_logits, std::int64_t i) const;
   void finish_row(const ContrastParams& params, int modality, std::int64_t i, double own) const;
@@ -73,6 +75,7 @@ class ContrastSide {
 
   const ContrastRows<T>& rows_;
   std::int64_t tile_rows_;
+  bool add_;
   ContrastDenominators denominators_;
   std::array<ModalitySums<T>, modalities> sums_;
   std::array<Buffer<T>, features> panels_;

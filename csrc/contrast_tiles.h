@@ -346,11 +346,12 @@ inline void finish(const ContrastFinish<typename V::Value>& row) {
   for (k = 0; k + V::width <= f.width; k += V::width) {
     const Reg g = V::fma(own_pair, V::load(f.x_other + k), V::load(f.sum + k));
     const Reg through = V::fma(remove, V::load(f.x + k), V::mul(g, scale));
-    V::store(f.out + k, V::add(V::load(f.out + k), through));
+    V::store(f.out + k, f.add ? V::add(V::load(f.out + k), through) : through);
   }
   for (; k < f.width; ++k) {
     const double g = f.sum[k] + (f.own_pair * f.x_other[k]);
-    f.out[k] += static_cast<T>((g * f.scale) - (back * f.x[k]));
+    const auto through = static_cast<T>((g * f.scale) - (back * f.x[k]));
+    f.out[k] = f.add ? f.out[k] + through : through;
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -13,49 +14,63 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
 
 namespace detach {
 namespace {
 
-using Body = std::function<void(std::int64_t, std::int64_t)>;
+using Body = std::function<void()>;
 
 constexpr int max_threads = 256;
 
 thread_local bool in_body = false;  // a nested call must not wait for its own thread
 
-/// One call of parallel_for, shared by the threads that work on it.
+/// The largest range is the share of a thread in what is left, divided by this.
+constexpr std::int64_t ranges_left = 4;
+
+/// Tells the core that a loop waits.
+void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+/// The regions of one call follow each other within this time, and waking a thread takes longer.
+constexpr auto most_spinning = std::chrono::microseconds(100);
+
+/// Waits for `ready` without sleeping, as long as that is worth it.
+template <class Ready>
+void spin_until(const Ready& ready) {
+  const auto end = std::chrono::steady_clock::now() + most_spinning;
+  while (!ready() && std::chrono::steady_clock::now() < end) {
+    for (int i = 0; i < 16 && !ready(); ++i) {
+      pause();
+    }
+  }
+}
+
+/// One call of on_threads, shared by the threads that work on it.
 struct Job {
-  Job(const Body& job_body, std::int64_t job_items, std::int64_t job_grain)
-      : body(job_body), items(job_items), grain(job_grain) {}
+  explicit Job(const Body& job_body) : body(job_body) {}
 
   void work() {
     in_body = true;
-    take_ranges();
+    try {
+      body();
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(error_mutex);
+      if (!error) {
+        error = std::current_exception();
+      }
+    }
     in_body = false;
   }
 
-  void take_ranges() {
-    for (;;) {
-      const std::int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-      if (begin >= items) {
-        return;
-      }
-      try {
-        body(begin, std::min(items, begin + grain));
-      } catch (...) {
-        const std::lock_guard<std::mutex> lock(error_mutex);
-        if (!error) {
-          error = std::current_exception();
-        }
-        next.store(items, std::memory_order_relaxed);
-      }
-    }
-  }
-
   const Body& body;
-  const std::int64_t items;
-  const std::int64_t grain;
-  std::atomic<std::int64_t> next{0};
   std::mutex error_mutex;
   std::exception_ptr error;
 };
@@ -81,6 +96,9 @@ class ThreadPool {
     job.work();
     lock.lock();
     wanted_ = 0;  // whoever has not started yet need not
+    lock.unlock();
+    spin_until([this] { return working_ == 0; });
+    lock.lock();
     done_.wait(lock, [this] { return working_ == 0; });
     job_ = nullptr;
     return true;
@@ -101,6 +119,9 @@ class ThreadPool {
     std::uint64_t seen = 0;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
+      lock.unlock();
+      spin_until([&] { return generation_ != seen; });
+      lock.lock();
       wake_.wait(lock, [&] { return wanted_ > 0 && generation_ != seen; });
       seen = generation_;
       --wanted_;
@@ -120,9 +141,10 @@ class ThreadPool {
   std::condition_variable wake_;
   std::condition_variable done_;
   Job* job_ = nullptr;
-  std::uint64_t generation_ = 0;
+  // Written while the mutex is held; who spins reads the two of them without it.
+  std::atomic<std::uint64_t> generation_{0};
+  std::atomic<int> working_{0};
   int wanted_ = 0;
-  int working_ = 0;
   int size_ = 0;
 };
 
@@ -150,25 +172,54 @@ ThreadPool& pool() {
 
 }  // namespace
 
-void parallel_for(int threads, std::int64_t items, std::int64_t grain, const Body& body) {
-  if (items <= 0) {
+bool Ranges::take(std::int64_t& begin, std::int64_t& end) {
+  begin = next_.load(std::memory_order_relaxed);
+  do {
+    if (begin >= items_) {
+      return false;
+    }
+    const std::int64_t share = (items_ - begin) / (std::int64_t{threads_} * ranges_left);
+    end = std::min(items_, begin + (std::max(std::int64_t{1}, share / grain_) * grain_));
+  } while (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+  return true;
+}
+
+void on_threads(int threads, const Body& body) {
+  threads = std::min(threads, max_threads);
+  if (threads <= 1 || in_body) {
+    body();
     return;
   }
-  grain = std::max<std::int64_t>(grain, 1);
-  const std::int64_t ranges = ((items - 1) / grain) + 1;
-  const auto useful = static_cast<int>(std::min<std::int64_t>({threads, ranges, max_threads}));
-  if (useful <= 1 || in_body) {
-    body(0, items);
-    return;
-  }
-  Job job(body, items, grain);
-  if (!pool().run(job, useful - 1)) {
-    body(0, items);
+  Job job(body);
+  if (!pool().run(job, threads - 1)) {
+    body();
     return;
   }
   if (job.error) {
     std::rethrow_exception(job.error);
   }
+}
+
+void parallel_for(int threads, std::int64_t items, std::int64_t grain,
+                  const std::function<void(std::int64_t, std::int64_t)>& body) {
+  if (items <= 0) {
+    return;
+  }
+  grain = std::max<std::int64_t>(grain, 1);
+  const std::int64_t most = ((items - 1) / grain) + 1;
+  const auto useful = static_cast<int>(std::min<std::int64_t>(threads, most));
+  if (useful <= 1) {
+    body(0, items);
+    return;
+  }
+  Ranges ranges(items, grain, useful);
+  on_threads(useful, [&] {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    while (ranges.take(begin, end)) {
+      body(begin, end);
+    }
+  });
 }
 
 }  // namespace detach

@@ -132,7 +132,8 @@ def kernel(
     _C.contrast_batch(*common, tuple(address(x) for x in stats), address(memory), threads)
     upstream = torch.full((stop - start,), 0.5 / n, dtype=torch.float64)
     gradients = [
-        torch.zeros_like(x) if want else None for x, want in zip(inputs[:4], wanted, strict=True)
+        torch.full_like(x, torch.nan) if want else None
+        for x, want in zip(inputs[:4], wanted, strict=True)
     ]
     _C.contrast_batch_gradient(
         *common,

@@ -184,6 +184,23 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice() -> None:
 
 
 @compiled_only
+@compiled_only
+def test_two_graphs_at_once_keep_their_own_numbers() -> None:
+    """At a size whose saved numbers lie in memory that is kept between calls."""
+
+    def gradient(features: list[Tensor], loss: Tensor) -> Tensor:
+        loss.backward()
+        assert features[1].grad is not None
+        return features[1].grad
+
+    batches = [learning(make(n, 4, torch.float32)) for n in (1056, 1041)]
+    alone = [gradient(x, ops.weighted_contrastive_loss(*x)).clone() for x in batches]
+    again = [learning(x) for x in batches]
+    losses = [ops.weighted_contrastive_loss(*x) for x in again]
+    for features, loss, expected in zip(again, losses, alone, strict=True):
+        assert torch.equal(gradient(features, loss), expected)
+
+
 def test_frozen_parts_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[bool]] = []
     inner = contrast_cpu.gradients

@@ -97,13 +97,14 @@ struct ContrastDenominators {
                                      ///< null where none of them is a term of the result
 };
 
-/// Where gradients are added; null where none is wanted.
+/// Where gradients go; null where none is wanted.
 template <typename T>
 struct ContrastGradients {
   T* video_spatial = nullptr;
   T* video_temporal = nullptr;
   T* sensor_spatial = nullptr;
   T* sensor_temporal = nullptr;
+  bool add = true;  ///< to what is there, or written over it
 };
 
 /// Numbers of type T that `saved` must hold for a pair of blocks; `same` where B is A. What it
@@ -137,15 +138,15 @@ struct ContrastStats {
                                   ///< none; may be null
 };
 
-/// Losses of the windows [start, stop) of a batch against all of it. `saved` (may be null) holds
-/// contrast_batch_saved_size numbers.
+/// Losses of the windows [start, stop) of a batch against all of it; returns the sum of all of
+/// them. `saved` (may be null) holds contrast_batch_saved_size numbers.
 template <typename T>
-void contrast_batch(const ContrastBlock<T>& batch, const ContrastParams& params,
-                    const PairMask& mask, std::int64_t start, std::int64_t stop,
-                    const ContrastStats& stats, T* saved, int threads);
+double contrast_batch(const ContrastBlock<T>& batch, const ContrastParams& params,
+                      const PairMask& mask, std::int64_t start, std::int64_t stop,
+                      const ContrastStats& stats, T* saved, int threads);
 std::int64_t contrast_batch_saved_size(std::int64_t rows, std::int64_t start, std::int64_t stop);
 
-/// Its gradient, added to `gradients` (all rows of the batch). `upstream` [stop - start] as in
+/// Its gradient, written to `gradients` (all rows of the batch). `upstream` [stop - start] as in
 /// ContrastDenominators; `log_denominator` as contrast_batch left it.
 template <typename T>
 void contrast_batch_gradient(const ContrastBlock<T>& batch, const ContrastParams& params,

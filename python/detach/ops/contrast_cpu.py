@@ -7,26 +7,41 @@ import torch
 from torch import Tensor
 
 from detach import kernels
-from detach.ops.contrast_call import Call, addresses, computed_in, contiguous, share, upstream_each
+from detach.ops.contrast_call import (
+    REDUCTIONS,
+    Call,
+    addresses,
+    computed_in,
+    contiguous,
+    reduced,
+    share,
+    upstream_each,
+)
 
 if kernels.available():
     from detach import _C
 
+_MANY = 1 << 20
+"""Numbers; the C library keeps less than that for the next who asks."""
 
-def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor]:
-    """Sums as in `detach.ops.contrast_plain.losses`, and what the gradient can use again."""
+
+def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The result, sums as in `detach.ops.contrast_plain.losses`, and what the gradient can use."""
     tensors = _contiguous(call)
     x, n = tensors[0], call.stop - call.start
     sums = torch.empty((3 if stats else 2, 2, n), dtype=torch.float64)
-    saved = x.new_empty(saved_size(call) if save else 0)
+    saved = _room(saved_size(call) if save else 0, x.dtype)
     at = sums.data_ptr()
-    _C.contrast_batch(
+    total = _C.contrast_batch(
         *_arguments(call, tensors),
         (at, at + 16 * n, at + 32 * n if stats else 0),
         saved.data_ptr() if save else 0,
         torch.get_num_threads(),
     )
-    return sums, saved
+    if REDUCTIONS[call.reduction] == "none":
+        return reduced(sums[0], call.reduction).to(x.dtype), sums, saved
+    # torch's own reduction of so few numbers takes ten times as long
+    return torch.scalar_tensor(total * share(call), dtype=x.dtype), sums, saved
 
 
 def gradients(
@@ -42,7 +57,7 @@ def gradients(
         several = upstream_each(call, upstream)
         each = several.data_ptr()
     parts = zip(tensors[:4], wanted, strict=True)
-    found = [torch.zeros_like(x) if asked else None for x, asked in parts]
+    found = [torch.empty_like(x) if asked else None for x, asked in parts]
     _C.contrast_batch_gradient(
         *_arguments(call, tensors),
         sums.data_ptr() + 16 * n,
@@ -59,6 +74,13 @@ def saved_size(call: Call) -> int:
     rows = call.video_spatial.shape[0]
     size: int = _C.contrast_batch_saved_size(rows, call.start, call.stop)
     return size
+
+
+def _room(numbers: int, dtype: torch.dtype) -> Tensor:
+    """Where many are asked for, memory of an earlier call: fresh pages cost a tenth of the time."""
+    if numbers < _MANY:
+        return torch.empty(numbers, dtype=dtype)
+    return torch.frombuffer(_C.Workspace(numbers * dtype.itemsize), dtype=dtype)
 
 
 def _contiguous(call: Call) -> list[Any]:

@@ -37,7 +37,8 @@ def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor]:
     if not undisturbed(call.tensors):
         result, sums, _ = _losses_op(*call, save, stats)
     elif torch.is_grad_enabled() and any(x.requires_grad for x in call.parts):
-        result, sums, _ = _losses_with_gradient(_losses, *call, save, stats)
+        options = (*call[_TENSORS:], save, stats)
+        result, sums, _ = _losses_with_gradient(_losses, options, *call.tensors)
     else:
         result, sums, _ = _losses(*call, save, stats)
     return result, sums
@@ -48,8 +49,8 @@ def _losses(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     call, (save, stats) = Call._make(arguments[:_FIELDS]), arguments[_FIELDS:]
     name = BACKENDS[call.backend]
     if name == "cpu":
-        sums, saved = contrast_cpu.losses(call, save=save, stats=stats)
-    elif name == "cuda":
+        return contrast_cpu.losses(call, save=save, stats=stats)
+    if name == "cuda":
         sums, saved = contrast_cuda.losses(call, save=save, stats=stats)
     else:
         sums = contrast_plain.losses(call, stats=stats)
@@ -110,26 +111,29 @@ def _gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 class _Losses(torch.autograd.Function):
-    """The operator's gradient. Own class: register_autograd costs 100 us with so many arguments."""
+    """The operator's gradient. Own class: register_autograd costs 100 us with so many arguments.
+
+    Options come as one argument, since torch looks at each.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, compute: Callable[..., Any], *arguments: Any
+        ctx: Any, compute: Callable[..., Any], options: tuple[Any, ...], *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        result, sums, saved = compute(*arguments)
+        result, sums, saved = compute(*tensors, *options)
         ctx.set_materialize_grads(False)  # else zeros as large as what is saved
         ctx.mark_non_differentiable(sums, saved)
-        ctx.save_for_backward(*arguments[:_TENSORS], sums, saved)
-        ctx.options = arguments[_TENSORS:_FIELDS]
+        ctx.save_for_backward(*tensors, sums, saved)
+        ctx.options = options[:-2]
         ctx.used = False
         return result, sums, saved
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if upstream is None:
-            return (None,) * (_FIELDS + 3)
+            return (None,) * (_TENSORS + 2)
         *tensors, sums, saved = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[1 : _PARTS + 1])
+        wanted = list(ctx.needs_input_grad[2 : _PARTS + 2])
         if ctx.used and BACKENDS[ctx.options[-1]] == "cuda":  # its kernel has used up what it saved
             saved = saved.new_empty(0)
         ctx.used = True
@@ -140,7 +144,7 @@ class _Losses(torch.autograd.Function):
             gradients = _gradients if undisturbed((*tensors, upstream)) else _gradients_op
         found = gradients(*tensors, *ctx.options, sums, saved, upstream, wanted, keep)
         parts = [x if asked else None for x, asked in zip(found, wanted, strict=True)]
-        return (None, *parts, *(None,) * (_FIELDS + 2 - _PARTS))
+        return (None, None, *parts, *(None,) * (_TENSORS - _PARTS))
 
 
 class _Gradients(torch.autograd.Function):
@@ -191,7 +195,9 @@ def _below_autograd(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _losses_autograd(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     if torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:_PARTS]):
-        found: tuple[Tensor, Tensor, Tensor] = _losses_with_gradient(_below_autograd, *arguments)
+        options, tensors = arguments[_TENSORS:], arguments[:_TENSORS]
+        found: tuple[Tensor, Tensor, Tensor]
+        found = _losses_with_gradient(_below_autograd, options, *tensors)
         return found
     return _below_autograd(*arguments)
 
