@@ -80,10 +80,12 @@ def home(args: argparse.Namespace) -> Path:
     """A simulated home beside the runs, made once."""
     folder: Path = args.out / "home"
     if not (folder / "dataset.json").is_file():
-        from detach.simulate.record import simulate  # noqa: PLC0415  (needs mujoco)
+        from detach.simulate import record  # noqa: PLC0415  (needs mujoco)
 
         args.out.mkdir(parents=True, exist_ok=True)
-        simulate(folder, minutes=args.home_minutes, seed=11, workers=args.workers, progress=print)
+        record.simulate(
+            folder, record.Options(minutes=args.home_minutes, seed=11), print, args.workers
+        )
     return folder
 
 

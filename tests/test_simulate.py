@@ -13,13 +13,15 @@ import pytest
 from detach.data.recording import read_dataset
 from detach.errors import MachineError, UsageError
 from detach.simulate import machine
-from detach.simulate.home import THINGS
 from detach.simulate.levels import Level, level_names, load_level
-from detach.simulate.person import bend, effort, in_sight, subject_body, walk_through
+from detach.simulate.opportunity_room import OPPORTUNITY, THINGS
+from detach.simulate.path import in_sight, walk_through
+from detach.simulate.person import bend, effort, subject_body
 from detach.simulate.physics import Traces, run_physics
-from detach.simulate.record import simulate
+from detach.simulate.plan import Act
+from detach.simulate.record import Options, simulate
 from detach.simulate.render import Camera
-from detach.simulate.script import Act, action_classes, stand_at, write_script
+from detach.simulate.script import action_classes, write_scripts
 from detach.simulate.sensors import (
     Faults,
     accelerometer_tracks,
@@ -43,9 +45,10 @@ def use(thing: int, begin: float, goal: float, start_s: float = 0.5) -> Act:
         kind="use",
         start_s=start_s,
         end_s=start_s + 2.5,
-        at=stand_at(thing, goal),
+        at=THINGS[thing].stand_at(goal),
         face=THINGS[thing].face,
         thing=thing,
+        name=THINGS[thing].name,
         begin=begin,
         goal=goal,
         reach_s=0.5,
@@ -55,6 +58,10 @@ def use(thing: int, begin: float, goal: float, start_s: float = 0.5) -> Act:
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def script(seed: int, seconds: float) -> list[Act]:
+    return write_scripts([rng(seed)], DEFAULT, seconds)[0]
 
 
 def test_classes_stand_in_the_published_order() -> None:
@@ -82,7 +89,7 @@ def test_unknown_level_is_refused_by_name() -> None:
 
 
 def test_script_has_no_gaps_and_uses_everything() -> None:
-    acts = write_script(rng(), DEFAULT, 600.0)
+    acts = script(0, 600.0)
     assert acts[-1].end_s >= 600.0
     for before, after in itertools.pairwise(acts):
         assert after.start_s == pytest.approx(before.end_s)
@@ -94,7 +101,7 @@ def test_script_has_no_gaps_and_uses_everything() -> None:
 
 def test_script_opens_only_what_is_not_open() -> None:
     state = [0.0] * len(THINGS)
-    for act in write_script(rng(1), DEFAULT, 600.0):
+    for act in script(1, 600.0):
         if act.kind == "use":
             assert act.begin == state[act.thing]
             assert act.goal != act.begin
@@ -102,8 +109,8 @@ def test_script_opens_only_what_is_not_open() -> None:
 
 
 def test_one_seed_makes_one_script() -> None:
-    assert write_script(rng(3), DEFAULT, 60.0) == write_script(rng(3), DEFAULT, 60.0)
-    assert write_script(rng(3), DEFAULT, 60.0) != write_script(rng(4), DEFAULT, 60.0)
+    assert script(3, 60.0) == script(3, 60.0)
+    assert script(3, 60.0) != script(4, 60.0)
 
 
 def traces_of(fraction: np.ndarray) -> Traces:
@@ -170,7 +177,7 @@ def test_limb_reaches_its_goal_or_stretches_towards_it() -> None:
 
 def test_person_stands_at_what_is_used_and_hand_is_on_it() -> None:
     acts = [use(2, 0.0, 1.0, start_s=0.0)]
-    path = walk_through(acts, np.zeros((900, 7), dtype=np.float32), 10.0, 20)
+    path = walk_through(OPPORTUNITY, acts, np.zeros((900, 7), dtype=np.float32), 10.0, 20)
     assert path.at[10] == pytest.approx(THINGS[2].stand_closed)
     assert effort(acts[0], 0.0) == 0.0
     assert effort(acts[0], 1.0) == 1.0
@@ -202,25 +209,28 @@ def test_without_graphics_the_packages_are_named(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"home": "castle"}, "home must be one of opportunity; found 'castle'"),
+        ({"home": "castle"}, "home must be one of opportunity, hwu; found 'castle'"),
         ({"level": "insane"}, "level must be one of"),
         ({"minutes": 0.0}, "minutes must be > 0 and at most 100000; found 0.0"),
         ({"minutes": 0.1}, "minutes must be at least"),
         ({"runs": 2}, "runs must be >= 3"),
         ({"size": (10, 10)}, "size must be 32 to 2048"),
         ({"seed": -1}, "seed must be >= 0"),
+        ({"people": 4}, "people must be 1 to 3; found 4"),
+        ({"extra": ("smell",)}, "extra must be some of sound, light, power; found 'smell'"),
+        ({"camera": "drone"}, "camera must be one of corner, head; found 'drone'"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"minutes": 1.0, "seed": 0} | change
     with pytest.raises(UsageError, match=message):
-        simulate(tmp_path / "home", **arguments)
+        simulate(tmp_path / "home", Options(**arguments))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already there"):
-        simulate(tmp_path, minutes=1.0, seed=0)
+        simulate(tmp_path, Options(minutes=1.0, seed=0))
 
 
 class TestPhysics:
@@ -231,7 +241,7 @@ class TestPhysics:
         pytest.importorskip("mujoco")
 
     def traces(self, acts: list[Act], level: Level, seconds: float) -> Traces:
-        return run_physics(acts, level, rng(), seconds)
+        return run_physics(OPPORTUNITY, [acts], level, rng(), seconds)
 
     @pytest.mark.parametrize("thing", range(7))
     def test_everything_opens_and_closes(self, thing: int) -> None:
@@ -275,10 +285,8 @@ def graphics() -> None:
 @pytest.mark.usefixtures("graphics")
 def test_a_home_is_written_whole_and_the_same_each_time(tmp_path: Path) -> None:
     lines: list[str] = []
-    dataset, _ = (
-        simulate(tmp_path / name, minutes=0.5, seed=5, runs=3, size=(64, 48), progress=lines.append)
-        for name in ("a", "b")
-    )
+    asked = Options(minutes=0.5, seed=5, runs=3, size=(64, 48))
+    dataset, _ = (simulate(tmp_path / name, asked, progress=lines.append) for name in ("a", "b"))
     assert dataset.splits["pretrain"] == dataset.splits["train"] == ("run01",)
     assert (dataset.splits["val"], dataset.splits["test"]) == (("run02",), ("run03",))
     assert dataset.classes["action"] == action_classes()
@@ -300,12 +308,12 @@ def test_a_home_is_written_whole_and_the_same_each_time(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("graphics")
 def test_pictures_show_the_person_and_the_opened_fridge() -> None:
     acts = [use(2, 0.0, 1.0, start_s=0.0)]
-    path = walk_through(acts, np.zeros((900, 7), dtype=np.float32), 10.0, 20)
+    path = walk_through(OPPORTUNITY, acts, np.zeros((900, 7), dtype=np.float32), 10.0, 20)
     body = subject_body(0, rng())
-    with closing(Camera(machine.find_gl(), (96, 72))) as camera:
+    with closing(Camera(OPPORTUNITY, machine.find_gl(), (96, 72))) as camera:
         empty = camera.picture([]).astype(int)
-        limbs = body.limbs(path, 10, acts[0], 1.0, camera.handle("fridge"))
-        someone = camera.picture(limbs).astype(int)
+        figure = body.figure(OPPORTUNITY, path, 10, acts[0], 1.0, camera.handle("fridge"))
+        someone = camera.picture(figure.limbs).astype(int)
         joints = np.zeros(camera.model.nq, dtype=np.float32)
         joints[camera.model.joint("fridge").qposadr[0]] = 1.5
         camera.pose(joints)

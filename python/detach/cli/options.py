@@ -60,6 +60,8 @@ class ImportArgs:
     channels: Literal["paper", "all"] | None = None
     """opportunity++: 34 channels as in the paper's Table 7, or all 37 that its code reads (usual);
     hwu-usp: the paper's 6 sensors (usual), or all 11."""
+    sync: bool = False
+    """hwu-usp: tell how late each film is, by what moves when cupboards do, and put it right."""
     hours: float = 24.0
     """Length of a recording, from midnight; above 24 in whole days. Not for sphere, opportunity++
     and hwu-usp, as all below is not."""
@@ -137,14 +139,28 @@ class SimulateArgs:
 
     out: Positional[Path]
     """A new data set folder."""
-    home: str = "opportunity"
+    home: Literal["opportunity", "hwu"] = "opportunity"
+    """A room with doors, drawers, fridge and dishwasher; or a kitchen, an activity a recording."""
     level: str = "default"
     minutes: float = 20.0
     seed: int = 0
     runs: int | None = None
     """How many recordings the minutes are shared among; None chooses."""
+    people: int = 1
+    """1 to 3 at once."""
+    extra: tuple[Literal["sound", "light", "power"], ...] = ()
+    """Sensors besides the home's own."""
+    camera: Literal["corner", "head"] = "corner"
+    """Fixed, or worn by the first person."""
     width_px: int = 160
     height_px: int = 120
+    fps: float = 10.0
+    layout: Literal["opportunity++", "hwu-usp"] | None = None
+    """Write the layout in which this data set is published instead, for `detach import`."""
+    offset_s: tuple[float, ...] = (0.0,)
+    """With a layout: by how much the film is late against the sensors, one a recording, in turn."""
+    drift_ppm: tuple[float, ...] = (0.0,)
+    """And by how many millionths that grows."""
     workers: int = 1
 
 

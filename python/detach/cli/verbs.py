@@ -86,8 +86,14 @@ def _import_research(args: ImportArgs) -> int:
     if args.format == "hwu-usp":
         from detach.data.importers.hwu_usp import import_hwu_usp
 
-        chosen = args.channels or "paper"
-        import_hwu_usp(args.source, args.out, channels=chosen, limit=args.limit, progress=_say)
+        import_hwu_usp(
+            args.source,
+            args.out,
+            channels=args.channels or "paper",
+            sync=args.sync,
+            limit=args.limit,
+            progress=_say,
+        )
         return EXIT_OK
     from detach.data.importers.opportunity import import_opportunity
 
@@ -129,19 +135,28 @@ def inspect(argv: list[str]) -> int:
 def simulate(argv: list[str]) -> int:
     """Simulates a home."""
     args = _parse(SimulateArgs, argv, "simulate")
+    from detach.simulate.record import Options
     from detach.simulate.record import simulate as make
 
-    make(
-        args.out,
+    options = Options(
         home=args.home,
         level=args.level,
         minutes=args.minutes,
         seed=args.seed,
         runs=args.runs,
         size=(args.width_px, args.height_px),
-        workers=args.workers,
-        progress=_say,
+        fps=args.fps,
+        people=args.people,
+        extra=args.extra,
+        camera=args.camera,
     )
+    if args.layout is None:
+        make(args.out, options, _say, args.workers)
+        return EXIT_OK
+    from detach.simulate.published import publish
+
+    clocks = {"offset_s": args.offset_s, "drift_ppm": args.drift_ppm}
+    publish(args.out, options, args.layout, **clocks, progress=_say, workers=args.workers)
     return EXIT_OK
 
 

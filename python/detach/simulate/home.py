@@ -1,25 +1,18 @@
-"""The room: furniture, the seven things that open, and where one stands to use them.
+"""What a home is made of, as data: things that open, spots, items, and where the camera stands.
 
-Metres, kilograms, x to the right along the back wall, y away from the camera, z up. Everything
-that moves hangs in a heavy body on stiff springs (the building), and the drawers in a chest on
-springs of its own, so that a slammed door is felt by every accelerometer and a drawer by its
-neighbours.
+Metres, kilograms, x to the right along the back wall, y away from the camera, z up.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from detach.simulate.furniture import ASSETS, FURNITURE, WALLS
+from detach.simulate.levels import Range
 
-ROOM_M = (4.6, 3.8, 2.5)
-EYE = (0.16, 0.14, 2.34)
-LOOK_AT = (2.72, 2.72, 0.52)
-FIELD_OF_VIEW_DEG = 66.0
-HOMES = ("opportunity",)
-
-BUILDING_KG = 2400.0
-BUILDING_HZ = 12.0
-CHEST_KG = 35.0
-CHEST_HZ = 9.0
+Point = tuple[float, float]
+Place = tuple[float, float, float]
+Colour = tuple[float, float, float]
+Gesture = Literal["still", "circle", "mouth"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,241 +23,105 @@ class Thing:
     slug: str
     reach: float
     """Travel between the stops, in rad or m."""
-    stand_closed: tuple[float, float]
-    stand_open: tuple[float, float]
-    face: tuple[float, float]
+    stand_closed: Point
+    stand_open: Point
+    face: Point
     """What the person looks at, on the floor plan."""
     right_hand: bool
     switches: tuple[str, ...] = ()
+    latch: float = 0.0
+    """Torque by which a latch, a magnet or a gasket holds what is nearly closed, in N m."""
+    inside: Place | None = None
+    """Where a hand takes something out of it."""
 
-
-TRIPLET = ("closed", "half", "open")
-THINGS = (
-    Thing(
-        name="Door 1",
-        slug="door1",
-        reach=1.65,
-        stand_closed=(0.62, 3.15),
-        stand_open=(0.6, 2.7),
-        face=(0.6, 3.9),
-        right_hand=True,
-    ),
-    Thing(
-        name="Door 2",
-        slug="door2",
-        reach=1.65,
-        stand_closed=(3.95, 2.28),
-        stand_open=(3.5, 2.42),
-        face=(4.7, 2.45),
-        right_hand=False,
-    ),
-    Thing(
-        name="Fridge",
-        slug="fridge",
-        reach=1.75,
-        stand_closed=(3.15, 2.55),
-        stand_open=(3.28, 2.05),
-        face=(3.15, 3.4),
-        right_hand=True,
-        switches=TRIPLET,
-    ),
-    Thing(
-        name="Dishwasher",
-        slug="dishwasher",
-        reach=1.45,
-        stand_closed=(2.08, 2.72),
-        stand_open=(2.14, 2.42),
-        face=(1.75, 3.2),
-        right_hand=False,
-        switches=TRIPLET,
-    ),
-    *(
-        Thing(
-            name=f"Drawer {i}",
-            slug=f"drawer{i}",
-            reach=0.42,
-            stand_closed=(2.86, 2.68),
-            stand_open=(2.9, 2.4),
-            face=(2.48, 3.3),
-            right_hand=False,
-            switches=("any",) if i == 1 else TRIPLET,
+    def stand_at(self, fraction: float) -> Point:
+        """Where one stands to use it when it is open by ``fraction``."""
+        closed, opened = self.stand_closed, self.stand_open
+        f = min(1.0, max(0.0, fraction))
+        return (
+            closed[0] + f * (opened[0] - closed[0]),
+            closed[1] + f * (opened[1] - closed[1]),
         )
-        for i in (1, 2, 3)
-    ),
-)
-"""In the order of the published `place` list."""
-
-DRAWER_HEIGHT_M = {1: 0.735, 2: 0.475, 3: 0.215}
 
 
-def room_mjcf(
-    timestep_s: float = 1 / 300,
-    crosstalk: float = 1.0,
-    size_px: tuple[int, int] = (160, 120),
-    furnished: bool = True,
-) -> str:
-    """The whole room as MJCF.
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """Where something else is done than opening and closing, and what the hands do there."""
 
-    Args:
-        timestep_s: Physics step.
-        crosstalk: How easily building and chest shake; 1 is a light wooden house, 0.1 concrete.
-        size_px: Largest picture that will be rendered, width and height.
-        furnished: With walls and furniture; physics does not need them and is faster without.
-    """
-    springs = _springs(BUILDING_KG / crosstalk, BUILDING_HZ, "xyz", 0.03)
-    sensors = "".join(
-        f'<accelerometer name="{t.slug}" site="{t.slug}_accelerometer"/>' for t in THINGS
-    )
-    return f"""<mujoco model="opportunity">
-<option timestep="{timestep_s:.8f}" integrator="implicitfast" cone="elliptic"/>
-<compiler angle="radian"/>
-<visual>
-  <global offwidth="{size_px[0]}" offheight="{size_px[1]}" fovy="{FIELD_OF_VIEW_DEG}"/>
-  <quality shadowsize="0" offsamples="0" numslices="14" numstacks="8" numquads="2"/>
-  <headlight ambient=".36 .36 .37" diffuse=".26 .26 .26" specular=".05 .05 .05"/>
-  <map znear=".01" zfar="30"/>
-</visual>
-<default>
-  <geom contype="0" conaffinity="0" group="1"/>
-  <joint damping=".4" solreflimit=".012 .7" limited="true"/>
-</default>
-{ASSETS}
-<worldbody>
-  <light name="lamp" pos="2.3 1.9 2.45" dir="0 0 -1" directional="false" diffuse=".42 .40 .36"
-    specular=".1 .1 .1" attenuation="1 0 .03" cutoff="88" exponent="1" castshadow="false"/>
-  <light name="sun" pos="4.4 1.2 2.2" dir="-.7 .35 -.6" directional="true"
-    diffuse=".26 .26 .28" specular="0 0 0" castshadow="false"/>
-  <camera name="corner" pos="{_numbers(EYE)}" xyaxes="{_camera_axes()}"
-    fovy="{FIELD_OF_VIEW_DEG}"/>
-{WALLS + FURNITURE if furnished else ""}
-  <body name="building">
-    <inertial pos="0 0 0" mass="{BUILDING_KG / crosstalk:.1f}" diaginertia="1e4 1e4 1e4"/>
-    {springs}
-{_doors()}{_fridge()}{_dishwasher()}{_chest(crosstalk)}
-  </body>
-</worldbody>
-<sensor>{sensors}</sensor>
-</mujoco>"""
+    stand: Point
+    face: Point
+    lasts_s: Range = (2.0, 5.0)
+    label: str = ""
+    """Its name in the label track `other`; none without."""
+    hand: Place | None = None
+    """Where the right hand works; at rest without."""
+    gesture: Gesture = "still"
+    """``circle``: round about there. ``mouth``: to and fro between there and the mouth."""
+    swing_m: Point = (0.2, 0.12)
+    """Half axes of the circle."""
+    rad_s: float = 3.2
+    """How fast."""
+    both: bool = False
+    """Whether the left hand works along."""
+    seated: bool = False
+    holds: str = ""
+    """Item in the hand."""
+    sound_db: float = 0.0
+    """How loud it is a metre away."""
 
 
-def _springs(mass_kg: float, hz: float, axes: str, damping_ratio: float) -> str:
-    """Sliding joints with springs, so that a body of ``mass_kg`` rings at ``hz``."""
-    omega = 2 * 3.141592653589793 * hz
-    stiffness, damping = mass_kg * omega**2, 2 * damping_ratio * mass_kg * omega
-    unit = {"x": "1 0 0", "y": "0 1 0", "z": "0 0 1"}
-    # Gravity would let the body sag by a fraction of a millimetre; z starts there at once.
-    return "".join(
-        f'<joint type="slide" axis="{unit[a]}" stiffness="{stiffness:.1f}" '
-        f'damping="{damping:.1f}" limited="false"/>'
-        for a in axes
-    )
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something that is carried about: a capsule, upright."""
+
+    at: Place
+    height_m: float
+    radius_m: float
+    colour: Colour
 
 
-def _numbers(values: tuple[float, ...]) -> str:
-    return " ".join(f"{v:.6g}" for v in values)
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The fixed camera."""
+
+    name: str
+    eye: Place
+    look_at: Place
+    fov_deg: float
 
 
-def _camera_axes() -> str:
-    """The camera's x and y axes, so that it looks from `EYE` to `LOOK_AT` upright."""
-    back = [e - t for e, t in zip(EYE, LOOK_AT, strict=True)]
-    right = _unit([-back[1], back[0], 0.0])
-    return _numbers((*right, *_unit(_cross(back, right))))
+class RoomModel(Protocol):
+    """Writes a home as MJCF."""
+
+    def __call__(
+        self,
+        timestep_s: float = ...,
+        crosstalk: float = ...,
+        size_px: tuple[int, int] = ...,
+        furnished: bool = ...,
+    ) -> str:
+        """See `opportunity_room.room_mjcf`."""
 
 
-def _unit(v: list[float]) -> list[float]:
-    length = sum(c * c for c in v) ** 0.5
-    return [c / length for c in v]
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """One room with all that is in it."""
 
+    name: str
+    things: tuple[Thing, ...]
+    spots: Mapping[str, Spot]
+    items: Mapping[str, Item]
+    view: View
+    free_y: float
+    """Ways bend towards the free middle of the room, at most so far from the camera."""
+    sensor_hz: int
+    mjcf: RoomModel
+    corners: Mapping[str, Place]
+    """Where sensors of sound and light hang."""
+    lamp: Place
+    plugs: Mapping[str, tuple[float, float]]
+    """Things that draw power: watts closed and open."""
 
-def _cross(a: list[float], b: list[float]) -> list[float]:
-    return [
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    ]
-
-
-def _doors() -> str:
-    return "".join(
-        f"""    <body name="{slug}" pos="{pos}" euler="0 0 {turn}">
-      <joint name="{slug}" axis="0 0 {axis}" range="0 {reach}" damping="1.1" frictionloss=".7"/>
-      <geom type="box" material="{material}" pos="{-side * 0.4:.2f} 0 1.03"
-        size=".395 .02 1.0" mass="16"/>
-      <geom type="box" material="{panel}" pos="{-side * 0.4:.2f} -.021 1.5"
-        size=".26 .004 .38" mass=".1"/>
-      <geom type="box" material="{panel}" pos="{-side * 0.4:.2f} -.021 .55"
-        size=".26 .004 .38" mass=".1"/>
-      <geom type="box" material="{panel}" pos="{-side * 0.4:.2f} .021 1.03"
-        size=".26 .004 .86" mass=".1"/>
-      <geom type="sphere" material="dark" pos="{-side * 0.73:.2f} -.06 1.0" size=".035" mass=".1"/>
-      <geom type="sphere" material="dark" pos="{-side * 0.73:.2f} .06 1.0" size=".035" mass=".1"/>
-      <site name="{slug}_handle" pos="{-side * 0.73:.2f} -.07 1.0" size=".01" rgba="0 0 0 0"/>
-      <site name="{slug}_accelerometer" pos="{-side * 0.6:.2f} .03 1.5" size=".01"
-        rgba="0 0 0 0"/>
-    </body>
-"""
-        for slug, pos, turn, axis, side, reach, material, panel in (
-            ("door1", "1.15 3.8 0", "0", 1, 1, THINGS[0].reach, "door", "doorb"),
-            ("door2", "4.6 3.0 0", "-1.5707963", -1, -1, THINGS[1].reach, "doorb", "door"),
-        )
-    )
-
-
-def _fridge() -> str:
-    return f"""    <body name="fridge" pos="3.70 3.18 0">
-      <joint name="fridge" axis="0 0 1" range="0 {THINGS[2].reach}" damping="1"
-        frictionloss=".9"/>
-      <geom type="box" material="white" pos="-.35 -.03 .92" size=".345 .03 .84" mass="15"/>
-      <geom type="box" material="inside" pos="-.35 .006 .92" size=".30 .006 .78" mass=".2"/>
-      <geom type="box" material="white" pos="-.35 .05 .55" size=".28 .05 .03" mass=".3"/>
-      <geom type="box" material="white" pos="-.35 .05 1.15" size=".28 .05 .03" mass=".3"/>
-      <geom type="cylinder" material="red" pos="-.2 .05 .66" size=".035 .1" mass=".4"/>
-      <geom type="cylinder" material="leaf" pos="-.42 .05 .67" size=".035 .1" mass=".4"/>
-      <geom type="capsule" material="dark" pos="-.63 -.09 1.05" size=".018 .2" mass=".2"/>
-      <site name="fridge_handle" pos="-.63 -.11 1.05" size=".01" rgba="0 0 0 0"/>
-      <site name="fridge_accelerometer" pos="-.5 -.07 1.4" size=".01" rgba="0 0 0 0"/>
-    </body>
-"""
-
-
-def _dishwasher() -> str:
-    return f"""    <body name="dishwasher" pos="1.74 3.2 .1" gravcomp=".93">
-      <joint name="dishwasher" axis="1 0 0" range="0 {THINGS[3].reach}" damping="1.3"
-        frictionloss="1.6"/>
-      <geom type="box" material="steel" pos="0 -.025 .385" size=".29 .025 .375" mass="6"/>
-      <geom type="box" material="white" pos="0 .004 .385" size=".26 .006 .34" mass=".3"/>
-      <geom type="box" material="dark" pos="0 -.053 .69" size=".27 .004 .05" mass=".1"/>
-      <geom type="capsule" material="white" pos="0 -.08 .60" size=".016 .18" mass=".2"
-        euler="0 1.5707963 0"/>
-      <site name="dishwasher_handle" pos="-.1 -.1 .60" size=".01" rgba="0 0 0 0"/>
-      <site name="dishwasher_accelerometer" pos=".2 -.055 .5" size=".01" rgba="0 0 0 0"/>
-    </body>
-"""
-
-
-def _chest(crosstalk: float) -> str:
-    mass_kg = CHEST_KG / crosstalk
-    drawers = "".join(_drawer(i, z) for i, z in DRAWER_HEIGHT_M.items())
-    return f"""    <body name="chest" pos="2.485 3.49 0">
-      <inertial pos="0 0 .45" mass="{mass_kg:.1f}" diaginertia="5 5 5"/>
-      {_springs(mass_kg, CHEST_HZ, "xy", 0.06)}
-{drawers}    </body>
-"""
-
-
-def _drawer(i: int, z: float) -> str:
-    return f"""      <body name="drawer{i}" pos="0 0 {z}">
-        <joint name="drawer{i}" type="slide" axis="0 -1 0" range="0 {THINGS[3 + i].reach}"
-          damping="3" frictionloss="2.5"/>
-        <geom type="box" material="front" pos="0 -.28 0" size=".40 .015 .122" mass="1.2"/>
-        <geom type="box" material="tray{i}" pos="0 -.02 -.08" size=".37 .25 .01" mass="1.6"/>
-        <geom type="box" material="tray{i}" pos="-.37 -.02 -.02" size=".01 .25 .07" mass=".5"/>
-        <geom type="box" material="tray{i}" pos=".37 -.02 -.02" size=".01 .25 .07" mass=".5"/>
-        <geom type="box" material="cream" pos="-.15 .0 -.04" size=".1 .16 .03" mass=".6"/>
-        <geom type="box" material="blue" pos=".15 -.05 -.04" size=".12 .1 .03" mass=".6"/>
-        <geom type="capsule" material="steel" pos="0 -.325 0" size=".016 .12" mass=".2"
-          euler="0 1.5707963 0"/>
-        <site name="drawer{i}_handle" pos="-.05 -.345 0" size=".01" rgba="0 0 0 0"/>
-        <site name="drawer{i}_accelerometer" pos=".25 -.26 .05" size=".01" rgba="0 0 0 0"/>
-      </body>
-"""
+    def thing(self, name: str) -> int:
+        """Index of a thing."""
+        return next(i for i, t in enumerate(self.things) if t.name == name)

@@ -16,6 +16,7 @@ from detach.data.importers import opportunity_columns as columns
 from detach.data.recording import Recording, read_dataset
 from detach.data.store import new_folder
 from detach.errors import DataError, MachineError
+from detach.simulate.opportunity_room import THINGS
 
 POSITIONS = {"closed": "S1", "half": "S2", "open": "S3", "any": ""}
 OBJECTS = {"fridge": "FRIDGE", "dishwasher": "DISHWASHER", "drawer1": "UPPERDRAWER",
@@ -27,7 +28,22 @@ NOTHING = -99999999
 BLOCKS = 30.0
 """Body-worn channels are noise of so many units; nothing here reads them."""
 FPS = 10.0
-TRACKS = {"ml_both_arms": "action"}
+LEFT_HANDED = {t.name for t in THINGS if not t.right_hand}
+VERBS = {404: "close", 405: "reach", 406: "open", 407: "sip", 408: "clean"}
+STAND, WALK = 1, 2
+WALKS_S = 1.0
+"""Whoever does nothing for longer is taken to walk."""
+SUBTITLES = {
+    "ml_both_arms": columns.MID_LEVEL,
+    "locomotion": columns.LOCOMOTION,
+    "left_arm": columns.LEFT_ARM,
+    "left_arm_object": columns.LEFT_ARM + 1,
+    "right_arm": columns.RIGHT_ARM,
+    "right_arm_object": columns.RIGHT_ARM + 1,
+}
+"""Name of each subtitle file, and the column with the same labels."""
+Cue = tuple[float, float, int]
+"""Start and end in seconds, and code."""
 
 
 def write_opportunity(
@@ -76,8 +92,7 @@ def write_opportunity(
             folder.mkdir()
             _write_rows(folder / f"{name}_sensors_data.txt", recording, clock, rng,
                         annotator_s, missing)  # fmt: skip
-            for track, ours in TRACKS.items():
-                cues = _jittered(recording, ours, annotator_s, rng)
+            for track, cues in _annotated(recording, annotator_s, rng).items():
                 (folder / f"{name}_side.{track}.srt").write_text("\n".join(_srt(cues)))
             _write_avi(folder / f"{name}_side.avi", recording, size_px)
             planted[name] = clock
@@ -86,8 +101,14 @@ def write_opportunity(
 
 def column_names() -> Iterator[str]:
     """column_names.txt, with true names where the importer looks and kinds elsewhere."""
-    names = {columns.MILLISEC: "MILLISEC", columns.LOCOMOTION: "Locomotion",
-             columns.HIGH_LEVEL: "HL_Activity", columns.MID_LEVEL: "ML_Both_Arms"}  # fmt: skip
+    names = {
+        columns.MILLISEC: "MILLISEC",
+        columns.LOCOMOTION: "Locomotion",
+        columns.HIGH_LEVEL: "HL_Activity",
+        columns.MID_LEVEL: "ML_Both_Arms",
+    }
+    names |= {columns.LEFT_ARM: "LL_Left_Arm", columns.LEFT_ARM + 1: "LL_Left_Arm_Object"}
+    names |= {columns.RIGHT_ARM: "LL_Right_Arm", columns.RIGHT_ARM + 1: "LL_Right_Arm_Object"}
     logical = "; value = original_value, unit = logical (0/1)"
     names |= {n: f"REED SWITCH {label}{logical}" for label, n in columns.SWITCHES.items()}
     for label, first in columns.ACCELEROMETERS.items():
@@ -121,8 +142,9 @@ def _write_rows(
         table[:, first - 1 : first + 2] = _moved(recording, name, at, rng)
     for label, column in columns.SWITCHES.items():
         table[:, column - 1] = _switched(recording, label, at)
-    for start_s, end_s, code in _jittered(recording, "action", annotator_s, rng):
-        table[(at >= start_s) & (at < end_s), columns.MID_LEVEL - 1] = code
+    for track, cues in _annotated(recording, annotator_s, rng).items():
+        for start_s, end_s, code in cues:
+            table[(at >= start_s) & (at < end_s), SUBTITLES[track] - 1] = code
     whole = np.where(np.isnan(table), NOTHING, table).astype(np.int64).tolist()
     with path.open("w", encoding="ascii") as file:
         for row in whole:
@@ -154,25 +176,64 @@ def _switched(recording: Recording, label: str, at: NDArray[np.float64]) -> NDAr
     return np.where(index >= 0, values[np.maximum(index, 0), 0], 0.0)
 
 
-def _jittered(
-    recording: Recording, track: str, spread_s: float, rng: np.random.Generator
-) -> list[tuple[float, float, int]]:
-    """Marks as one annotator sets them: start, end and code, in order."""
+def _annotated(
+    recording: Recording, spread_s: float, rng: np.random.Generator
+) -> dict[str, list[Cue]]:
+    """Marks as one annotator sets them, track by track, in order."""
     code = {name: number for number, name in columns.CODES.items()}
-    found = recording.read_labels(track)
-    marks = []
-    for start_s, end_s, name in zip(found.start_s, found.end_s, found.name, strict=True):
-        a, b = (max(0.0, float(x) + spread_s * rng.normal()) for x in (start_s, end_s))
-        if name in code and b > a + 0.2:
-            marks.append((a, min(b, recording.duration_s), code[name]))
-    return marks
+    gestures: list[Cue] = []
+    for track in ("action", "other"):
+        found = recording.read_labels(track)
+        for start_s, end_s, name in zip(found.start_s, found.end_s, found.name, strict=True):
+            a, b = (max(0.0, float(x) + spread_s * rng.normal()) for x in (start_s, end_s))
+            if name in code and b > a + 0.2:
+                gestures.append((a, min(b, recording.duration_s), code[name]))
+    gestures.sort()
+    made: dict[str, list[Cue]] = {name: [] for name in SUBTITLES}
+    made["ml_both_arms"] = gestures
+    made["locomotion"] = _locomotion(gestures, recording.duration_s)
+    for start_s, end_s, number in gestures:
+        verb, thing = divmod(number, 1000)
+        arm, less = ("left", 200) if _name(number) in LEFT_HANDED else ("right", 0)
+        made[f"{arm}_arm"].append((start_s, end_s, verb - less))
+        made[f"{arm}_arm_object"].append((start_s, end_s, thing - less))
+    return made
 
 
-def _srt(cues: Sequence[tuple[float, float, int]]) -> Iterator[str]:
+def _locomotion(gestures: Sequence[Cue], seconds: float) -> list[Cue]:
+    """Standing while something is done, walking in long gaps."""
+    made, last_s = [], 0.0
+    for start_s, end_s, _ in [*gestures, (seconds, seconds, 0)]:
+        if start_s - last_s > WALKS_S:
+            made.append((last_s, start_s, WALK))
+        if end_s > max(start_s, last_s):
+            made.append((max(start_s, last_s), end_s, STAND))
+        last_s = max(last_s, end_s)
+    return made
+
+
+def _name(code: int) -> str:
+    """The object of a gesture: Door 1 of Open Door 1."""
+    return columns.CODES[code].split(" ", 1)[1].removeprefix("from ")
+
+
+def _text(code: int) -> str:
+    """What the subtitle says after the code."""
+    if code in columns.CODES:
+        return columns.CODES[code]
+    if code in columns.LOCOMOTIONS:
+        return columns.LOCOMOTIONS[code]
+    right = code if code > 400 else code + 200
+    if right in VERBS:
+        return VERBS[right]
+    return next(_name(c) for c in columns.CODES if c % 1000 == right)
+
+
+def _srt(cues: Sequence[Cue]) -> Iterator[str]:
     for number, (start_s, end_s, code) in enumerate(cues, start=1):
         yield str(number)
         yield f"{_stamp(start_s)} --> {_stamp(end_s)}"
-        yield f"{code} - {columns.CODES[code]}"
+        yield f"{code} - {_text(code)}"
         yield ""
 
 

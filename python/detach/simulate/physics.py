@@ -5,28 +5,25 @@ time the thing is free. Nothing is drawn here, so the result is the same on ever
 the same MuJoCo.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.simulate.home import THINGS, room_mjcf
+from detach.simulate.home import Home
 from detach.simulate.levels import Level
 from detach.simulate.machine import import_mujoco
-from detach.simulate.script import Act
+from detach.simulate.plan import Act, uses_of
 
 STEPS_HZ = 300
-SENSOR_HZ = 30
 SETTLE_S = 3.0
 G = 9.81
 GRIP_RAD_S = 32.0
 """How stiffly the hand holds: natural frequency of the pull."""
 STRONGEST = 45.0
 """Largest acceleration the hand can give, in units of travel per s2 of the joint's own inertia."""
-LATCH = {"door1": 5.0, "door2": 5.0, "fridge": 7.0}
-"""Torque by which a latch or a gasket holds what is nearly closed, in N m."""
 LATCH_RAD = 0.05
 
 Array = NDArray[np.float64]
@@ -37,18 +34,22 @@ class Traces:
     """What physics made of a script."""
 
     fraction: NDArray[np.float32]
-    """How far each thing is open, [T at STEPS_HZ, 7]."""
+    """How far each thing is open, [T at STEPS_HZ, things]."""
     acceleration_g: NDArray[np.float32]
-    """What an ideal accelerometer on each thing feels, [T at SENSOR_HZ, 7, 3]."""
+    """What an ideal accelerometer on each thing feels, [T at the home's rate, things, 3]."""
     joints: NDArray[np.float32]
-    """All joint positions, [T at SENSOR_HZ, nq], to draw from."""
+    """All joint positions, [T at the home's rate, nq], to draw from."""
 
 
 def run_physics(
-    acts: Sequence[Act], level: Level, rng: np.random.Generator, duration_s: float
+    home: Home,
+    scripts: Sequence[Sequence[Act]],
+    level: Level,
+    rng: np.random.Generator,
+    duration_s: float,
 ) -> Traces:
-    """Physics of one run of ``duration_s``."""
-    return _Physics(level, rng).run(acts, duration_s)
+    """Physics of one run of ``duration_s`` with a script for each person."""
+    return _Physics(home, level, rng).run(scripts, duration_s)
 
 
 def movement(act: Act, rng: np.random.Generator, start: float, tremor: float) -> Array:
@@ -79,53 +80,76 @@ def minimum_jerk(tau: Array) -> Array:
     return tau**3 * (10.0 - 15.0 * tau + 6.0 * tau**2)
 
 
+@dataclass
+class _Hand:
+    """One person's hand: the use that comes or goes on, and the path of what it holds."""
+
+    uses: Iterator[Act]
+    act: Act | None = None
+    path: Array | None = None
+    first: int = 0
+
+    def next_use(self) -> None:
+        """Lets go, and waits for the next use."""
+        self.act, self.path = next(self.uses, None), None
+
+
 class _Physics:
-    def __init__(self, level: Level, rng: np.random.Generator) -> None:
+    def __init__(self, home: Home, level: Level, rng: np.random.Generator) -> None:
         self.mj: Any = import_mujoco()
-        self.rng, self.level = rng, level
+        self.home, self.rng, self.level = home, rng, level
         self.model = self.mj.MjModel.from_xml_string(
-            room_mjcf(1 / STEPS_HZ, level.crosstalk, furnished=False)
+            home.mjcf(1 / STEPS_HZ, level.crosstalk, furnished=False)
         )
         self.data = self.mj.MjData(self.model)
-        joints = [self.model.joint(t.slug) for t in THINGS]
+        joints = [self.model.joint(t.slug) for t in home.things]
         self.qpos = np.array([j.qposadr[0] for j in joints])
         self.dof = np.array([j.dofadr[0] for j in joints])
-        self.travel = np.array([t.reach for t in THINGS])
-        self.latch = np.array([LATCH.get(t.slug, 0.0) for t in THINGS])
+        self.travel = np.array([t.reach for t in home.things])
+        self.latch = np.array([t.latch for t in home.things])
         for _ in range(round(SETTLE_S * STEPS_HZ)):
             self.mj.mj_step(self.model, self.data)
         self.inertia = self.model.dof_M0[self.dof]
         self.friction = self.model.dof_frictionloss[self.dof]
 
-    def run(self, acts: Sequence[Act], duration_s: float) -> Traces:
-        ticks = round(duration_s * SENSOR_HZ)
-        steps = ticks * (STEPS_HZ // SENSOR_HZ)
-        fraction = np.zeros((steps, len(THINGS)), dtype=np.float32)
-        felt = np.zeros((steps, 3 * len(THINGS)))
+    def run(self, scripts: Sequence[Sequence[Act]], duration_s: float) -> Traces:
+        hz, things = self.home.sensor_hz, len(self.home.things)
+        every = STEPS_HZ // hz
+        ticks = round(duration_s * hz)
+        steps = ticks * every
+        fraction = np.zeros((steps, things), dtype=np.float32)
+        felt = np.zeros((steps, 3 * things))
         joints = np.zeros((steps, self.model.nq), dtype=np.float32)
-        uses = iter([a for a in acts if a.kind == "use"])
-        act = next(uses, None)
-        path: Array | None = None
-        first = 0
+        hands = [_Hand(iter(uses_of([script]))) for script in scripts]
+        for hand in hands:
+            hand.next_use()
         for k in range(steps):
-            if act is not None and k >= round((act.start_s + act.reach_s) * STEPS_HZ):
-                if path is None:
-                    path, first = self._grab(act), k
-                if k >= round(act.end_s * STEPS_HZ) or not self._pull(act, path, k - first):
-                    self.data.qfrc_applied[:] = 0.0
-                    act, path = next(uses, None), None
-            self._hold_latches(-1 if path is None or act is None else act.thing)
+            for hand in hands:
+                self._work(hand, k)
+            self._hold_latches([h.act.thing for h in hands if h.act and h.path is not None])
             self.mj.mj_step(self.model, self.data)
             fraction[k] = self.data.qpos[self.qpos] / self.travel
             felt[k] = self.data.sensordata
             joints[k] = self.data.qpos
-        every = STEPS_HZ // SENSOR_HZ
-        mean = felt.reshape(ticks, every, len(THINGS), 3).mean(axis=1) / G
+        mean = felt.reshape(ticks, every, things, 3).mean(axis=1) / G
         return Traces(fraction, mean.astype(np.float32), joints[every - 1 :: every])
+
+    def _work(self, hand: _Hand, k: int) -> None:
+        """One step of a hand, from grabbing to letting go."""
+        act = hand.act
+        if act is None or k < round((act.start_s + act.reach_s) * STEPS_HZ):
+            return
+        if hand.path is None:
+            hand.path, hand.first = self._grab(act), k
+        over = k >= round(act.end_s * STEPS_HZ)
+        if over or not self._pull(act, hand.path, k - hand.first):
+            self.data.qfrc_applied[self.dof[act.thing]] = 0.0
+            hand.next_use()
 
     def _grab(self, act: Act) -> Array:
         start = float(self.data.qpos[self.qpos[act.thing]] / self.travel[act.thing])
-        return movement(act, self.rng, start, self.level.tremor) * THINGS[act.thing].reach
+        path = movement(act, self.rng, start, self.level.tremor)
+        return path * self.home.things[act.thing].reach
 
     def _pull(self, act: Act, path: Array, k: int) -> bool:
         """One step of pulling; False once the hand lets go."""
@@ -147,10 +171,10 @@ class _Physics:
         self.data.qfrc_applied[self.dof[i]] = force
         return True
 
-    def _hold_latches(self, held: int) -> None:
+    def _hold_latches(self, held: Sequence[int]) -> None:
         """Latches pull what is nearly closed; a hand on the handle opens the latch."""
         q = self.data.qpos[self.qpos]
         pull = np.where(q < LATCH_RAD, -self.latch, 0.0)
-        if held >= 0:
-            pull[held] = self.data.qfrc_applied[self.dof[held]]
+        for i in held:
+            pull[i] = self.data.qfrc_applied[self.dof[i]]
         self.data.qfrc_applied[self.dof] = pull

@@ -1,27 +1,22 @@
 """Simulates a home and writes it as a data set of recordings.
 
-For each run: a script, its physics, the sensors, and last the pictures. Sensors and labels follow
+For each run: scripts, their physics, the sensors, and last the pictures. Sensors and labels follow
 from the seed alone; pictures also depend on the machine's OpenGL.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from detach.data.processes import in_processes
 from detach.data.recording import (
-    PRESENCE_TRACK,
     Dataset,
     LabelTrack,
     Recording,
     SensorTrack,
-    VideoTrack,
     new_recording,
     read_dataset,
     write_dataset,
@@ -30,30 +25,50 @@ from detach.data.recording import (
     write_sensor,
 )
 from detach.errors import MachineError, UsageError
-from detach.simulate.home import HOMES, THINGS
+from detach.simulate.extra_sensors import EXTRAS, Heard, extra_tracks, read_extras
+from detach.simulate.film import CAMERAS, Progress, Shot, film, lamp_over_time
+from detach.simulate.homes import HOMES, Household, household, label_rows
 from detach.simulate.levels import Level, load_level
 from detach.simulate.machine import find_gl, import_mujoco
-from detach.simulate.person import AWAY_AFTER_S, in_sight, subject_body, walk_through
-from detach.simulate.physics import SENSOR_HZ, Traces, run_physics
-from detach.simulate.render import Camera, as_filmed, light_over_time
-from detach.simulate.script import OTHER_NAMES, Act, action_classes, write_script
-from detach.simulate.sensors import (
-    accelerometer_tracks,
-    home_faults,
-    read_accelerometers,
-    read_switches,
-    switch_tracks,
-)
-
-Progress = Callable[[str], None]
+from detach.simulate.path import walk_through
+from detach.simulate.person import subject_body
+from detach.simulate.physics import Traces, run_physics
+from detach.simulate.plan import Act
+from detach.simulate.render import light_over_time
 
 MINUTES_A_RUN = 7.5
+SECONDS_A_SEQUENCE = 44.56
+"""Of HWU-USP: 3,485 windows of 80 sequences."""
+SPREAD_S = 5.0
+"""Sequences last so much longer or shorter, in whole seconds."""
 FEWEST_RUNS = 6
 MOST_MINUTES = 100_000
-SUBJECTS = 4
-LAMP_OFF = 0.35
+MOST_PEOPLE = 3
+FASTEST_FPS = 30
+EXTRA_HZ = 20.0
 SOURCE = "simulator"
-CODEC = "mp4v"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is to be simulated."""
+
+    home: str = "opportunity"
+    level: str = "default"
+    minutes: float
+    seed: int
+    runs: int | None = None
+    """Into how many recordings to part the minutes; None takes one for 7.5 minutes, at least 6, or
+    one for 44.56 s where each is one activity."""
+    size: tuple[int, int] = (160, 120)
+    """Width and height of the pictures, px."""
+    fps: float = 10.0
+    people: int = 1
+    """At once."""
+    extra: tuple[str, ...] = ()
+    """Kinds of sensors besides the home's own: sound, light, power."""
+    camera: str = "corner"
+    """corner, fixed as the home has it, or head, worn by the first person."""
 
 
 @dataclass(frozen=True)
@@ -61,70 +76,42 @@ class _Job:
     """All one process needs to simulate one run."""
 
     folder: Path
-    home: str
+    options: Options
     level: Level
-    seed: int
     run: int
+    name: str
+    subject: int | None
+    """None draws one."""
+    activity: str
     duration_s: float
-    size_px: tuple[int, int]
-    fps: float
     backend: str
-
-    @property
-    def name(self) -> str:
-        return f"run{self.run:02d}"
 
     def rng(self, part: int) -> np.random.Generator:
         """Random numbers of one part of the run, so that parts do not disturb each other."""
-        return np.random.default_rng([self.seed, self.run, part])
+        return np.random.default_rng([self.options.seed, self.run, part])
 
 
 def simulate(
-    out: Path,
-    *,
-    home: str = "opportunity",
-    level: str = "default",
-    minutes: float,
-    seed: int,
-    runs: int | None = None,
-    size: tuple[int, int] = (160, 120),
-    fps: float = 10.0,
-    progress: Progress | None = None,
-    workers: int = 1,
+    out: Path, options: Options, progress: Progress | None = None, workers: int = 1
 ) -> Dataset:
-    """Simulates ``minutes`` of a home and writes them to the new folder ``out``.
-
-    Args:
-        out: Folder to make; must not exist.
-        home: Which home; there is one, laid out like the OPPORTUNITY room.
-        level: Named difficulty, see `levels`.
-        minutes: Length of all runs together.
-        seed: The home's faults, and everything that happens, follow from it.
-        runs: Into how many recordings to part it; by custom one for 7.5 minutes, at least 6.
-        size: Width and height of the pictures, px.
-        fps: Pictures per second.
-        progress: Called with a line now and then.
-        workers: Processes.
+    """Simulates a home and writes it to the new folder ``out``.
 
     Raises:
-        UsageError: An argument is not what it must be, or ``out`` exists.
+        UsageError: An option is not what it must be, or ``out`` exists.
         MachineError: MuJoCo or OpenGL is missing, or the disk is full.
     """
-    chosen = load_level(level)
-    count = _check(out, home, minutes, seed, runs, size, fps, workers)
+    level = load_level(options.level)
+    count = _check(out, options, workers)
+    house = household(options.home)
     version = str(import_mujoco().__version__)
     backend = find_gl()
     part = out.parent / f".{out.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        length_s = minutes * 60 / count
-        jobs = [
-            _Job(part, home, chosen, seed, i + 1, length_s, size, fps, backend)
-            for i in range(count)
-        ]
+        jobs = _jobs(part, options, level, house, count, backend)
         _do(jobs, workers, progress)
-        write_dataset(_describe(part, home, chosen, seed, [j.name for j in jobs], version))
+        write_dataset(_describe(part, options, house, jobs, version))
         part.replace(out)
     except OSError as error:
         raise MachineError(f"{out}: cannot be written: {error.strerror or error}") from error
@@ -133,40 +120,72 @@ def simulate(
     return read_dataset(out)
 
 
-def _check(
-    out: Path,
-    home: str,
-    minutes: float,
-    seed: int,
-    runs: int | None,
-    size: tuple[int, int],
-    fps: float,
-    workers: int,
-) -> int:
+def _check(out: Path, options: Options, workers: int) -> int:
     """Refuses what cannot be done; returns the number of runs."""
+    o = options
     if out.exists():
         raise UsageError(f"{out}: is already there; give another folder or remove it")
-    if home not in HOMES:
-        raise UsageError(f"home must be one of {', '.join(HOMES)}; found {home!r}")
-    if not 0 < minutes <= MOST_MINUTES:
-        raise UsageError(f"minutes must be > 0 and at most {MOST_MINUTES}; found {minutes!r}")
-    count = max(FEWEST_RUNS, round(minutes / MINUTES_A_RUN)) if runs is None else runs
+    if o.home not in HOMES:
+        raise UsageError(f"home must be one of {', '.join(HOMES)}; found {o.home!r}")
+    if not 0 < o.minutes <= MOST_MINUTES:
+        raise UsageError(f"minutes must be > 0 and at most {MOST_MINUTES}; found {o.minutes!r}")
+    count = _default_runs(o) if o.runs is None else o.runs
+    unknown = next((kind for kind in o.extra if kind not in EXTRAS), None)
     rules = (
-        ("seed", seed, seed >= 0, ">= 0"),
+        ("seed", o.seed, o.seed >= 0, ">= 0"),
         ("runs", count, count >= 3, ">= 3, one each to train, validate and test"),
-        ("size", size, all(32 <= s <= 2048 for s in size), "32 to 2048 px"),
-        ("fps", fps, 0 < fps <= SENSOR_HZ, f"in (0, {SENSOR_HZ}]"),
+        ("size", o.size, all(32 <= s <= 2048 for s in o.size), "32 to 2048 px"),
+        ("fps", o.fps, 0 < o.fps <= FASTEST_FPS, f"in (0, {FASTEST_FPS}]"),
+        ("people", o.people, 1 <= o.people <= MOST_PEOPLE, f"1 to {MOST_PEOPLE}"),
+        ("extra", unknown, unknown is None, f"some of {', '.join(EXTRAS)}"),
+        ("camera", o.camera, o.camera in CAMERAS, f"one of {', '.join(CAMERAS)}"),
         ("workers", workers, workers >= 1, ">= 1"),
     )
     for name, value, fine, must in rules:
         if not fine:
             raise UsageError(f"{name} must be {must}; found {value!r}")
-    if minutes * 60 / count < 4.0:
+    if o.minutes * 60 / count < 4.0:
         raise UsageError(
             f"minutes must be at least {count * 4 / 60:.2g} for {count} runs, so that each lasts "
-            f"4 s; found {minutes!r}"
+            f"4 s; found {o.minutes!r}"
         )
     return count
+
+
+def _default_runs(options: Options) -> int:
+    if household(options.home).activities:
+        return max(FEWEST_RUNS, round(options.minutes * 60 / SECONDS_A_SEQUENCE))
+    return max(FEWEST_RUNS, round(options.minutes / MINUTES_A_RUN))
+
+
+def _jobs(
+    folder: Path, options: Options, level: Level, house: Household, count: int, backend: str
+) -> list[_Job]:
+    """Runs of equal length; or sequences, each an activity by one subject after the other."""
+    if not house.activities:
+        length_s = options.minutes * 60 / count
+        return [
+            _Job(folder, options, level, i + 1, f"run{i + 1:02d}", None, "", length_s, backend)
+            for i in range(count)
+        ]
+    jobs = []
+    for i, seconds in enumerate(_lengths(options, count)):
+        subject, kind = divmod(i, len(house.activities))
+        activity = house.activities[kind]
+        name = f"{activity}_s{subject + 1:02d}"
+        jobs.append(_Job(folder, options, level, i + 1, name, subject, activity, seconds, backend))
+    return jobs
+
+
+def _lengths(options: Options, count: int) -> list[float]:
+    """Whole seconds that differ a little and add up to the minutes asked for."""
+    total = round(options.minutes * 60)
+    mean = total / count
+    spread = min(SPREAD_S, mean - 4.0)
+    rng = np.random.default_rng([options.seed, 1])
+    ends = np.arange(1, count) * mean + rng.uniform(-spread / 2, spread / 2, count - 1)
+    whole = np.concatenate([[0], np.round(ends), [total]])
+    return [float(x) for x in np.diff(whole)]
 
 
 def _do(jobs: Sequence[_Job], workers: int, progress: Progress | None) -> None:
@@ -181,157 +200,147 @@ def _do(jobs: Sequence[_Job], workers: int, progress: Progress | None) -> None:
 
 def _record(job: _Job, progress: Progress | None = None) -> str:
     """Simulates one run and writes its recording; returns a line about it."""
-    acts = write_script(job.rng(0), job.level, job.duration_s)
-    traces = run_physics(acts, job.level, job.rng(1), job.duration_s)
-    subject = int(job.rng(2).integers(SUBJECTS))
+    options, house = job.options, household(job.options.home)
+    scripts = house.write(_people(job), job.level, job.duration_s, _activities(job, house))
+    traces = run_physics(house.home, scripts, job.level, job.rng(1), job.duration_s)
+    drawn = int(job.rng(2).integers(house.subjects))
+    first = drawn if job.subject is None else job.subject
+    subjects = [(first + i) % house.subjects for i in range(options.people)]
+    shot = Shot(
+        name=job.name,
+        home=house.home,
+        level=job.level,
+        scripts=scripts,
+        traces=traces,
+        # The first person's clothes and those of the others do not depend on each other.
+        bodies=[subject_body(s, job.rng(5 if i == 0 else 50 + i)) for i, s in enumerate(subjects)],
+        seconds=job.duration_s,
+        size_px=options.size,
+        fps=options.fps,
+        camera=options.camera,
+        rng=job.rng,
+    )
     with new_recording(job.folder, job.name) as folder:
-        sensors = _write_sensors(folder, job, traces)
-        labels, uses = _write_tracks(folder, job, acts)
-        video = _write_video(folder, job, acts, traces, subject, progress)
+        sensors = _write_sensors(folder, job, house, scripts, traces)
+        rows = label_rows(house, scripts, job.duration_s, job.activity)
+        labels = [LabelTrack(name=name, source=SOURCE) for name in rows]
+        for track in labels:
+            write_labels(folder, track, rows[track.name])
+        video = film(shot, job.backend, folder / "video.mp4", progress)
         write_recording(
             Recording(
                 folder=folder,
                 name=job.name,
-                subject=f"person{subject + 1}",
+                subject=_subject(job, subjects[0]),
                 run=job.name,
                 duration_s=job.duration_s,
                 videos=(video,),
                 sensors=tuple(sensors),
                 labels=tuple(labels),
-                notes={"simulated": True, "home": job.home, "seed": job.seed},
+                notes={"simulated": True, "home": options.home, "seed": options.seed},
             )
         )
-    line = f"{video.frames} pictures, {uses} uses"
+    line = f"{video.frames} pictures, {len(rows['action'])} uses"
     if progress:
         progress(f"{job.name}: {line}")
     return line
 
 
-def _write_sensors(folder: Path, job: _Job, traces: Traces) -> list[SensorTrack]:
-    faults = home_faults(np.random.default_rng([job.seed, 0]), job.level)
-    series = {
-        **read_switches(traces, job.level, faults, job.rng(3)),
-        **read_accelerometers(traces, job.level, faults, job.rng(4)),
-    }
-    tracks = [*switch_tracks(), *accelerometer_tracks()]
+def _people(job: _Job) -> list[np.random.Generator]:
+    """Random numbers of each person's script; the first's are the same however many there are."""
+    others = (
+        np.random.default_rng([job.options.seed, job.run, 0, i])
+        for i in range(1, job.options.people)
+    )
+    return [job.rng(0), *others]
+
+
+def _activities(job: _Job, house: Household) -> list[str]:
+    """The sequence's own, and of whoever else is there others."""
+    if not job.activity:
+        return []
+    first = house.activities.index(job.activity)
+    return [
+        house.activities[(first + 2 * i) % len(house.activities)] for i in range(job.options.people)
+    ]
+
+
+def _subject(job: _Job, subject: int) -> str:
+    return f"person{subject + 1}" if job.subject is None else f"s{job.subject + 1:02d}"
+
+
+def _write_sensors(
+    folder: Path,
+    job: _Job,
+    house: Household,
+    scripts: Sequence[Sequence[Act]],
+    traces: Traces,
+) -> list[SensorTrack]:
+    options, seconds = job.options, job.duration_s
+    series = house.sense(scripts, traces, job.level, options.seed, job.rng, seconds)
+    tracks = house.tracks()
+    if options.extra:
+        frames = int(seconds * EXTRA_HZ)
+        home = house.home
+        heard = Heard(
+            home=home,
+            scripts=scripts,
+            paths=[walk_through(home, s, traces.fraction, EXTRA_HZ, frames) for s in scripts],
+            hz=EXTRA_HZ,
+            traces=traces,
+            daylight=light_over_time(job.rng(7), job.level, frames, EXTRA_HZ)[:, 0],
+            lamp=lamp_over_time(scripts, job.rng(8), frames, EXTRA_HZ),
+        )
+        series = {**series, **read_extras(heard, options.extra, seconds, job.rng(9))}
+        tracks = [*tracks, *extra_tracks(home, options.extra)]
     for track in tracks:
         write_sensor(folder, track, *series[track.name])
     return tracks
 
 
-def _write_tracks(folder: Path, job: _Job, acts: Sequence[Act]) -> tuple[list[LabelTrack], int]:
-    """Labels from the script: what is done, with which thing, and when somebody is in view."""
-    end_s = job.duration_s
-    uses = [a for a in acts if a.kind == "use" and a.start_s < end_s]
-    others = [a for a in acts if a.kind in OTHER_NAMES and a.start_s < end_s]
-    away = [a for a in acts if a.kind == "away" and a.end_s - a.start_s > 2 * AWAY_AFTER_S]
-    edges = [0.0]
-    for act in away:
-        edges += [act.start_s + AWAY_AFTER_S, act.end_s - AWAY_AFTER_S]
-    edges.append(end_s)
-    rows = {
-        "action": [(a.start_s, min(a.end_s, end_s), a.label) for a in uses],
-        "place": [(a.start_s, min(a.end_s, end_s), THINGS[a.thing].name) for a in uses],
-        "other": [(a.start_s, min(a.end_s, end_s), OTHER_NAMES[a.kind]) for a in others],
-        PRESENCE_TRACK: [
-            (a, min(b, end_s), PRESENCE_TRACK)
-            for a, b in zip(edges[::2], edges[1::2], strict=True)
-            if a < end_s
-        ],
-    }
-    tracks = [LabelTrack(name=name, source=SOURCE) for name in rows]
-    for track in tracks:
-        write_labels(folder, track, rows[track.name])
-    return tracks, len(uses)
-
-
-def _write_video(
-    folder: Path,
-    job: _Job,
-    acts: Sequence[Act],
-    traces: Traces,
-    subject: int,
-    progress: Progress | None,
-) -> VideoTrack:
-    frames = int(job.duration_s * job.fps)
-    path = walk_through(acts, traces.fraction, job.fps, frames)
-    body = subject_body(subject, job.rng(5))
-    noise = job.rng(6)
-    light = light_over_time(job.rng(7), job.level, frames, job.fps)
-    lamp = _lamp(acts, job, frames)
-    file = folder / "video.mp4"
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*CODEC), job.fps, job.size_px)
-    if not writer.isOpened():
-        raise MachineError(f"{file}: OpenCV cannot write {CODEC} video here; is the disk full?")
-    with closing(Camera(job.backend, job.size_px)) as camera:
-        for f in range(frames):
-            t_s, act = (f + 0.5) / job.fps, acts[path.act[f]]
-            camera.pose(traces.joints[min(len(traces.joints) - 1, int(t_s * SENSOR_HZ))])
-            handle = camera.handle(THINGS[act.thing].slug) if act.kind == "use" else None
-            limbs = body.limbs(path, f, act, t_s, handle) if in_sight(act, t_s) else []
-            picture = camera.picture(limbs, float(lamp[f]), float(light[f, 0]))
-            filmed = as_filmed(picture, float(light[f, 1]), job.level.camera_noise, noise)
-            writer.write(np.ascontiguousarray(filmed[..., ::-1]))
-            if progress and f % 600 == 599:
-                progress(f"{job.name}: {t_s:.0f} of {job.duration_s:.0f} s")
-    writer.release()
-    _check_video(file, frames)
-    width, height = job.size_px
-    return VideoTrack(
-        name="corner",
-        file=file.name,
-        fps=job.fps,
-        frames=frames,
-        width_px=width,
-        height_px=height,
-        start_s=0.5 / job.fps,
-    )
-
-
-def _check_video(file: Path, frames: int) -> None:
-    """OpenCV says nothing when a picture could not be written."""
-    video = cv2.VideoCapture(str(file))
-    found = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
-    video.release()
-    if found != frames:
-        raise MachineError(
-            f"{file}: {frames} pictures were written, {found} are there; is the disk full?"
-        )
-
-
-def _lamp(acts: Sequence[Act], job: _Job, frames: int) -> NDArray[np.float64]:
-    """How bright the lamp is at each frame: each toggle turns it on or off."""
-    on = np.ones(frames)
-    start = 0
-    bright = bool(job.rng(8).random() < 0.7)
-    for act in acts:
-        if act.kind == "toggle":
-            turn = min(frames, int((act.start_s + act.end_s) / 2 * job.fps))
-            on[start:turn], start, bright = 1.0 if bright else LAMP_OFF, turn, not bright
-    on[start:] = 1.0 if bright else LAMP_OFF
-    return on
-
-
 def _describe(
-    folder: Path, home: str, level: Level, seed: int, names: Sequence[str], version: str
+    folder: Path, options: Options, house: Household, jobs: Sequence[_Job], version: str
 ) -> Dataset:
-    held_out = max(1, round(0.15 * len(names)))
-    train = tuple(names[: -2 * held_out])
+    unusual = {
+        "people": (options.people, 1),
+        "extra": (list(options.extra), []),
+        "camera": (options.camera, "corner"),
+    }
+    said = {name: value for name, (value, usual) in unusual.items() if value != usual}
+    facts = [options.level, f"seed {options.seed}"]
+    facts += [f"{k} {' '.join(v) if isinstance(v, list) else v}" for k, v in said.items()]
     return Dataset(
         folder=folder,
-        name=f"simulated {home} ({level.name}, seed {seed})",
-        classes={"action": action_classes(), "place": tuple(t.name for t in THINGS)},
-        splits={
-            "pretrain": train,
-            "train": train,
-            "val": tuple(names[-2 * held_out : -held_out]),
-            "test": tuple(names[-held_out:]),
-        },
+        name=f"simulated {options.home} ({', '.join(facts)})",
+        classes=house.classes(),
+        splits=_parts([job.name for job in jobs], len(house.activities)),
         notes={
             "simulated": True,
-            "places": len(THINGS),
-            "level": level.name,
-            "seed": seed,
+            **({} if house.places is None else {"places": house.places}),
+            "level": options.level,
+            "seed": options.seed,
             "engine": f"MuJoCo {version}",
+            **said,
         },
     )
+
+
+def _parts(names: Sequence[str], each: int) -> dict[str, tuple[str, ...]]:
+    """The last runs test, and those before them choose: 15 % each, or a quarter and an eighth.
+
+    Args:
+        names: Of the runs.
+        each: Sequences of one subject, who is in one part only; 0 where runs are parted.
+    """
+    groups = [tuple(names[i : i + each]) for i in range(0, len(names), each)] if each else []
+    if len(groups) < 3:
+        groups = [(name,) for name in names]
+    share = (0.25, 0.125) if each else (0.15, 0.15)
+    test, val = (max(1, round(s * len(groups))) for s in share)
+    train = sum(groups[: -(test + val)], ())
+    return {
+        "pretrain": train,
+        "train": train,
+        "val": sum(groups[-(test + val) : -test], ()),
+        "test": sum(groups[-test:], ()),
+    }

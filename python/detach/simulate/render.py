@@ -1,4 +1,4 @@
-"""Draws the room and the person as the fixed camera sees them."""
+"""Draws a home and its people as the fixed camera, or one on somebody's head, sees them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,22 +6,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.simulate.home import room_mjcf
+from detach.simulate.home import Home
 from detach.simulate.levels import Level
 from detach.simulate.machine import gl_context, import_mujoco
 from detach.simulate.person import Limb
 
-MOST_GEOMS = 400
+MOST_GEOMS = 600
+HEAD_FOV_DEG = 80.0
+"""Of a camera worn on the head."""
 
 
 class Camera:
     """The room on a graphics backend; close it when done."""
 
-    def __init__(self, backend: str, size_px: tuple[int, int]) -> None:
+    def __init__(self, home: Home, backend: str, size_px: tuple[int, int]) -> None:
         self.mj: Any = import_mujoco()
         self.size_px = size_px
         self.gl = gl_context(backend, *size_px)
-        self.model = self.mj.MjModel.from_xml_string(room_mjcf(size_px=size_px))
+        self.model = self.mj.MjModel.from_xml_string(home.mjcf(size_px=size_px))
         self.data = self.mj.MjData(self.model)
         self.scene = self.mj.MjvScene(self.model, maxgeom=MOST_GEOMS)
         self.scene.flags[self.mj.mjtRndFlag.mjRND_REFLECTION] = False
@@ -52,6 +54,17 @@ class Camera:
     def handle(self, slug: str) -> NDArray[np.float64]:
         """Where a thing's handle is now."""
         return np.array(self.data.site(f"{slug}_handle").xpos)
+
+    def look(self, eye: NDArray[np.float64], to: NDArray[np.float64]) -> None:
+        """Takes the camera off its wall: it looks from ``eye`` to ``to``, upright."""
+        way = to - eye
+        distance = float(np.linalg.norm(way))
+        self.view.type = self.mj.mjtCamera.mjCAMERA_FREE
+        self.view.lookat[:] = to
+        self.view.distance = distance
+        self.view.azimuth = float(np.degrees(np.arctan2(way[1], way[0])))
+        self.view.elevation = float(np.degrees(np.arcsin(way[2] / max(distance, 1e-9))))
+        self.model.vis.global_.fovy = HEAD_FOV_DEG
 
     def picture(
         self, limbs: Sequence[Limb], lamp: float = 1.0, daylight: float = 1.0

@@ -1,4 +1,4 @@
-"""Switches and accelerometers as they are bought: late, noisy, askew, sometimes dead.
+"""Switches and accelerometers of ``opportunity`` as they are bought: late, noisy, askew, dead.
 
 What is wrong with a home (which switch is dead, which accelerometer drifts, where each magnet
 sits) is drawn once from the home's seed; what differs from day to day (how each accelerometer
@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.data.recording import SensorTrack
-from detach.simulate.home import THINGS
 from detach.simulate.levels import Level
-from detach.simulate.physics import SENSOR_HZ, STEPS_HZ, Traces
+from detach.simulate.opportunity_room import OPPORTUNITY, THINGS
+from detach.simulate.physics import STEPS_HZ, Traces
 
 Array = NDArray[np.float64]
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Times [n] in seconds, and values [n] or [n, axes]."""
 
+SENSOR_HZ = OPPORTUNITY.sensor_hz
 FULL_SCALE_MG = 3000.0
 BOUNCE_S = (0.008, 0.03)
 PULSE_S = (0.05, 0.6)
@@ -88,22 +89,22 @@ def read_switches(
         shifted = traces.fraction[:, i] - faults.misplaced[track.name]
         zones = CENTRE.values() if zone == "any" else (CENTRE[zone],)
         near = np.any([np.abs(shifted - c) < level.zone for c in zones], axis=0)
-        closed = _intervals(near)
+        closed = intervals(near)
         if track.name in faults.dead:
             closed = np.zeros((0, 2))
         else:
-            closed = _with_faults(closed, duration_s, level, rng)
+            closed = with_faults(closed, duration_s, level, rng)
         series[track.name] = _changes(closed, duration_s)
     return series
 
 
-def _intervals(on: NDArray[np.bool_]) -> NDArray[np.float64]:
+def intervals(on: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Stretches [n, 2] in seconds during which ``on`` holds."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2) / STEPS_HZ
 
 
-def _with_faults(
+def with_faults(
     closed: NDArray[np.float64], duration_s: float, level: Level, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Passes missed, pulses out of nothing, contacts that bounce."""

@@ -2,10 +2,11 @@
 
 One folder a stream, inside it ``<class>/<class>_sNN.<ext>``: ambient streams are CSV, with a header
 that names the sensors (``Ktch_B4_Cupboard`` ...) or, in an older release, with numbers alone, whose
-names then stand in ``column_names.txt``. Each sequence carries one label. Streams begin together;
-what they differ in length is told.
+names then stand in ``column_names.txt``. Each sequence carries one label. Streams are said to begin
+together, and what they differ in length is told; `motion_sync` can measure it instead.
 """
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.data import video
+from detach.data.importers.motion_sync import Switchings, fit_lags
+from detach.data.quality_camera import see_motion
 from detach.data.recording import (
     Dataset,
     LabelTrack,
@@ -25,6 +28,7 @@ from detach.data.recording import (
     VideoTrack,
     new_recording,
     read_dataset,
+    read_recording,
     write_dataset,
     write_labels,
     write_recording,
@@ -72,6 +76,7 @@ def import_hwu_usp(
     out: Path,
     *,
     channels: Channels = "paper",
+    sync: bool = False,
     limit: int | None = None,
     progress: Say | None = None,
 ) -> Dataset:
@@ -81,6 +86,7 @@ def import_hwu_usp(
         source: Its root.
         out: The data set to make; must not exist or be empty.
         channels: The six sensors of the paper, or all eleven.
+        sync: Measure how late each film is from what moves when cupboards do, and put it right.
         limit: Import only so many sequences.
         progress: Called with a line of text now and then.
 
@@ -92,8 +98,11 @@ def import_hwu_usp(
     found = _sequences(source, names is not None, say)[:limit]
     with new_folder(out) as part:
         for sequence in found:
-            for note in _import(sequence, part, names, channels):
+            for note in _import(sequence, part, names, channels, whole=sync):
                 say(f"{sequence.name}: {note}")
+        if sync:
+            for note in _set_clocks([part / sequence.name for sequence in found]):
+                say(note)
         _describe(part, found, channels)
     dataset = read_dataset(out)
     windows = sum(max(0, int(r.duration_s) - 1) for r in dataset.recordings())
@@ -201,9 +210,9 @@ def _is_ambient(path: Path, named: bool) -> bool:
 
 
 def _import(
-    sequence: Files, part: Path, names: Sequence[str] | None, channels: Channels
+    sequence: Files, part: Path, names: Sequence[str] | None, channels: Channels, *, whole: bool
 ) -> list[str]:
-    """Writes one recording; returns what is odd about it."""
+    """Writes one recording, whole or as far as both streams go; returns what is odd about it."""
     t_s, values = read_ambient(sequence.ambient, names)
     wanted = PAPER if channels == "paper" else tuple(n for n in SENSORS if n in values)
     claim = video.probe(sequence.film)
@@ -211,7 +220,7 @@ def _import(
         film = new / f"video{sequence.film.suffix.lower()}"
         shutil.copyfile(sequence.film, film)
         filmed_s, felt_s = claim.frames / claim.fps, float(t_s[-1]) + 1 / HZ
-        length = min(filmed_s, felt_s)
+        length = felt_s if whole else min(filmed_s, felt_s)
         kept = t_s <= length
         tracks = []
         for name in wanted:
@@ -244,9 +253,38 @@ def _import(
             )
         )
     apart = abs(filmed_s - felt_s)
-    if apart <= LONGER_S:
+    if whole or apart <= LONGER_S:
         return []
     return [f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; both are taken to begin at 0"]
+
+
+def _set_clocks(folders: Sequence[Path]) -> list[str]:
+    """Measures how late every film is, and writes where it can be told; says what was found."""
+    recordings = [read_recording(folder) for folder in folders]
+    lags = fit_lags([_switchings(recording) for recording in recordings])
+    said = []
+    for recording, lag in zip(recordings, lags, strict=True):
+        if not lag.sure:
+            said.append(f"{recording.name}: how late its film is cannot be told; taken to be 0")
+            continue
+        track = dataclasses.replace(recording.videos[0], start_s=round(-lag.lag_s, 4))
+        clock = {"offset_s": round(lag.lag_s, 4), "clear": round(lag.clear, 2)}
+        notes = {**recording.notes, "clock": clock}
+        write_recording(dataclasses.replace(recording, videos=(track,), notes=notes))
+        said.append(f"{recording.name}: film {lag.lag_s:+.2f} s late, {lag.turns} switchings")
+    return said
+
+
+def _switchings(recording: Recording) -> Switchings:
+    motion = see_motion(recording, step_s=0.0)
+    turns = {}
+    for track in (t for t in recording.sensors if t.kind == "switch"):
+        t_s, values = recording.read_sensor(track)
+        step = np.diff(values[:, 0])
+        turns[track.name, True], turns[track.name, False] = t_s[1:][step > 0], t_s[1:][step < 0]
+    if motion is None:
+        raise DataError(f"{recording.folder}: has no video")
+    return Switchings(motion, turns)
 
 
 def _track(name: str) -> SensorTrack:

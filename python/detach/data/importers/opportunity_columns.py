@@ -13,7 +13,8 @@ from typing import Literal
 from detach.errors import DataError
 
 COLUMNS = 250
-MILLISEC, LOCOMOTION, HIGH_LEVEL, MID_LEVEL = 1, 244, 245, 250
+MILLISEC, LOCOMOTION, HIGH_LEVEL, LEFT_ARM, RIGHT_ARM, MID_LEVEL = 1, 244, 245, 246, 248, 250
+"""Counted from 1; the object of an arm stands right of it."""
 HZ = 30.0
 Channels = Literal["ambient37", "ambient34"]
 

@@ -1,0 +1,57 @@
+"""Simulates a home straight into a published layout, with clocks that disagree as planted."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from detach.errors import UsageError
+from detach.simulate.film import Progress
+from detach.simulate.hwu_layout import write_hwu_usp
+from detach.simulate.opportunity_layout import write_opportunity
+from detach.simulate.record import Options, simulate
+
+HOME_OF = {"opportunity++": "opportunity", "hwu-usp": "hwu"}
+PLANTED_FILE = "planted.json"
+
+
+def publish(
+    out: Path,
+    options: Options,
+    layout: str,
+    *,
+    offset_s: Sequence[float] = (0.0,),
+    drift_ppm: Sequence[float] = (0.0,),
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> None:
+    """Writes ``out`` as the data set ``layout`` is published, and `PLANTED_FILE` into it.
+
+    Args:
+        out: Folder to make; must not exist.
+        options: Of the home, which must be the one that the data set was recorded in.
+        layout: opportunity++ or hwu-usp.
+        offset_s: video = sensors (1 + drift) + offset, one a recording, in turn.
+        drift_ppm: The same for the drift.
+        progress: Called with a line now and then.
+        workers: Processes.
+
+    Raises:
+        UsageError: Another home, or an option that is not what it must be.
+        MachineError: See `simulate`.
+    """
+    if options.home != HOME_OF[layout]:
+        raise UsageError(
+            f"layout {layout} is of the home {HOME_OF[layout]}; found home {options.home!r}"
+        )
+    if out.exists():
+        raise UsageError(f"{out}: is already there; give another folder or remove it")
+    recordings = out.parent / f".{out.name}.recordings"
+    try:
+        simulate(recordings, options, progress, workers)
+        write = write_opportunity if layout == "opportunity++" else write_hwu_usp
+        planted = write(recordings, out, offset_s=offset_s, drift_ppm=drift_ppm)
+    finally:
+        shutil.rmtree(recordings, ignore_errors=True)
+    rows = {name: {"offset_s": a, "drift_ppm": b} for name, (a, b) in planted.items()}
+    (out / PLANTED_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
