@@ -11,7 +11,9 @@ from detach.config import override, preset
 from detach.data.importers import opportunity, opportunity_columns
 from detach.data.importers.cue_sync import Mark, fit_clock, runs_of
 from detach.data.importers.hwu_usp import import_hwu_usp, read_ambient
+from detach.data.importers.motion_sync import Switchings, fit_lags
 from detach.data.importers.opportunity import import_opportunity, read_cues, read_rows
+from detach.data.quality_camera import Motion
 from detach.data.recording import read_dataset
 from detach.data.windows import load_windows
 from detach.errors import DataError
@@ -258,3 +260,54 @@ def test_kitchens_that_are_damaged(some: Path, tmp_path: Path) -> None:
         film.unlink()
     with pytest.raises(DataError, match="no sequence like tea/tea_s01 with both"):
         import_hwu_usp(root, tmp_path / "out")
+
+
+def filmed(lag_s: float, seed: int, switches: int = 4, turns: int = 6) -> Switchings:
+    """Doors that move for a second after opening and before closing, each in its own corner."""
+    rng = np.random.default_rng(seed)
+    t_s = np.arange(450) / 10
+    cells = 0.6 * rng.random((450, 12, 16)).astype(np.float32)
+    on_s, off_s = {}, {}
+    opened = np.sort(rng.uniform(6, 36, turns))
+    for k in range(switches):
+        mine = opened[k::switches]
+        on_s[f"c{k}"], off_s[f"c{k}"] = mine, mine + 3
+        for on, off in zip(mine, mine + 3, strict=True):
+            for a, b in ((on, on + 1), (off - 1, off)):
+                moving = (t_s >= a + lag_s) & (t_s < b + lag_s)
+                cells[moving, 3 * (k // 2) : 3 * (k // 2) + 3, 4 * (k % 2) : 4 * (k % 2) + 4] += 4
+    return Switchings(f"s{seed // 10}", Motion(t_s, cells), on_s, off_s)
+
+
+def test_sessions_tell_their_lag_by_what_moves_when_switches_turn() -> None:
+    lags = {"s0": 3.0, "s1": -3.0, "s2": 0.4, "s3": 0.0}
+    films = [filmed(lag, 10 * i + j) for i, lag in enumerate(lags.values()) for j in range(4)]
+    found = fit_lags(films)
+    assert all(fitted.sure for fitted in found.values())
+    for name, lag in lags.items():
+        assert found[name].lag_s == pytest.approx(lag, abs=TOLERANCE_S)
+    still = [Switchings("s0", s.motion, {}, {}) for s in films[:2]]
+    assert not fit_lags(still)["s0"].sure
+
+
+def test_films_that_cannot_tell_are_left_as_they_are(some: Path, tmp_path: Path) -> None:
+    write_hwu_usp(some, tmp_path / "hwu")
+    words = [str(tmp_path / "hwu"), str(tmp_path / "out"), "--sync", "--limit", "1"]
+    assert main(["import", "hwu-usp", *words]) == 0
+    recording = next(read_dataset(tmp_path / "out").recordings())
+    assert abs(recording.video().start_s) < 4.5
+
+
+def test_every_track_of_the_layout_has_its_subtitles(published: Published) -> None:
+    folder = published[0] / "data/S1-ADL1"
+    tracks = {p.name.removeprefix("S1-ADL1_side.") for p in folder.glob("*.srt")}
+    arms = {f"{side}_arm{end}.srt" for side in ("left", "right") for end in ("", "_object")}
+    assert tracks == {"ml_both_arms.srt", "locomotion.srt", *arms}
+    gestures = read_cues(folder / "S1-ADL1_side.ml_both_arms.srt")
+    left = read_cues(folder / "S1-ADL1_side.left_arm.srt")
+    right = read_cues(folder / "S1-ADL1_side.right_arm.srt")
+    assert len(left) + len(right) == len(gestures)
+    assert {m.code for m in left} <= {204, 206}
+    column = opportunity_columns.MID_LEVEL
+    rows = read_rows(folder / "S1-ADL1_sensors_data.txt", [column])
+    assert set(np.unique(rows.values[column]).astype(int)) - {0} == {m.code for m in gestures}

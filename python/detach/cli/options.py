@@ -61,7 +61,7 @@ class ImportArgs:
     """opportunity++: 34 channels as in the paper's Table 7, or all 37 that its code reads (usual);
     hwu-usp: the paper's 6 sensors (usual), or all 11."""
     sync: bool = False
-    """hwu-usp: tell how late each film is, by what moves when cupboards do, and put it right."""
+    """hwu-usp: tell how late a subject's films are, by what moves when cupboards do."""
     hours: float = 24.0
     """Length of a recording, from midnight; above 24 in whole days. Not for sphere, opportunity++
     and hwu-usp, as all below is not."""
@@ -158,7 +158,7 @@ class SimulateArgs:
     layout: Literal["opportunity++", "hwu-usp"] | None = None
     """Write the layout in which this data set is published instead, for `detach import`."""
     offset_s: tuple[float, ...] = (0.0,)
-    """With a layout: by how much the film is late against the sensors, one a recording, in turn."""
+    """With a layout: by how much films are late, one a recording or, of hwu, a subject, in turn."""
     drift_ppm: tuple[float, ...] = (0.0,)
     """And by how many millionths that grows."""
     workers: int = 1

@@ -16,7 +16,7 @@ from detach.simulate.home import Home
 from detach.simulate.machine import import_mujoco
 from detach.simulate.path import Path
 from detach.simulate.person import effort
-from detach.simulate.physics import Traces
+from detach.simulate.physics import STEPS_HZ, Traces
 from detach.simulate.plan import Act
 from detach.simulate.sensors import Series
 
@@ -27,8 +27,8 @@ HZ = {"sound": 10.0, "light": 5.0, "power": 2.0}
 QUIET_DB, QUIET_SPREAD_DB = 31.0, 0.8
 STEP_DB = 47.0
 """Of a step at 1 m/s, a metre away."""
-BANG_DB = 66.0
-"""Of a thing that feels 1 g, a metre away."""
+BANG_DB, RUB_DB = 70.0, 44.0
+"""Of a thing that is jolted by 1 g, and of one that moves at 1 m/s or rad/s, a metre away."""
 WINDOW_LUX, LAMP_LUX = 180.0, 140.0
 SHADOW, SHADOW_M = 0.35, 0.5
 """How much light a person takes who is at most about so far from a sensor, on the floor plan."""
@@ -98,10 +98,7 @@ def _name(kind: str, where: str) -> str:
 def _sound(heard: Heard, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
     """Powers of all sources, by the square of their distance, over the quiet of the room."""
     steps = [STEP_DB + 20 * np.log10(np.maximum(p.speed, 1e-3)) for p in heard.paths]
-    felt = heard.traces.acceleration_g.astype(np.float64)
-    shaken = np.linalg.norm(felt - np.median(felt, axis=0), axis=2)
-    index = (np.arange(len(heard.lamp)) / heard.hz * heard.home.sensor_hz).astype(int)
-    bangs = shaken[np.minimum(index, len(shaken) - 1)]
+    things = _thing_power(heard)
     handles = _handles(heard.home)
     made = {}
     for corner, where in heard.home.corners.items():
@@ -113,10 +110,25 @@ def _sound(heard: Heard, seconds: float, rng: np.random.Generator) -> dict[str, 
             power += 10 ** (_work_db(heard, script, path) / 10) / _square(path.at, here)
         for i, handle in enumerate(handles):
             apart = max(0.2, float(((handle - here) ** 2).sum()))
-            power += (10 ** (BANG_DB / 20) * bangs[:, i]) ** 2 / apart
+            power += things[:, i] / apart
         level = 10 * np.log10(power) + QUIET_SPREAD_DB * rng.normal(size=len(power))
         made[_name("sound", corner)] = np.round(heard.at(level, HZ["sound"], seconds), 1)
     return made
+
+
+def _thing_power(heard: Heard) -> Array:
+    """How loud each thing is a metre away, from jolts and from rubbing, at each moment."""
+    felt = heard.traces.acceleration_g.astype(np.float64)
+    jolt = np.linalg.norm(np.diff(felt, axis=0, prepend=felt[:1]), axis=2)
+    jolt = np.maximum(jolt, np.roll(jolt, 1, axis=0))
+    fraction = heard.traces.fraction.astype(np.float64)
+    reach = [thing.reach for thing in heard.home.things]
+    speed = np.abs(np.diff(fraction, axis=0, prepend=fraction[:1])) * STEPS_HZ * reach
+    t_s = np.arange(len(heard.lamp)) / heard.hz
+    at_jolt = np.minimum((t_s * heard.home.sensor_hz).astype(int), len(jolt) - 1)
+    at_speed = np.minimum((t_s * STEPS_HZ).astype(int), len(speed) - 1)
+    loud = (10 ** (BANG_DB / 20) * jolt[at_jolt]) ** 2
+    return np.asarray(loud + (10 ** (RUB_DB / 20) * speed[at_speed]) ** 2)
 
 
 def _work_db(heard: Heard, script: Sequence[Act], path: Path) -> Array:

@@ -41,7 +41,7 @@ def write_hwu_usp(
         header: Whether CSV files name their columns; otherwise column_names.txt does.
         unit_s: What a time stamp counts.
         extra_s: Seconds by which the sensors go on after the video, one a recording, in turn.
-        offset_s: video = sensors (1 + drift) + offset, one a recording, in turn.
+        offset_s: video = sensors (1 + drift) + offset, one a subject, in turn.
         drift_ppm: The same for the drift.
 
     Returns:
@@ -60,7 +60,8 @@ def write_hwu_usp(
                 (part / stream / label).mkdir(parents=True, exist_ok=True)
             film = recording.folder / recording.video().file
             shutil.copyfile(film, part / "rgb_blurred" / label / f"{name}{film.suffix}")
-            clock = offset_s[i % len(offset_s)], drift_ppm[i % len(drift_ppm)]
+            who = int(name.rpartition("_s")[2]) - 1  # whose sequences are of one session
+            clock = offset_s[who % len(offset_s)], drift_ppm[who % len(drift_ppm)]
             lines = _lines(recording, clock, extra_s[i % len(extra_s)], unit_s, header=header)
             (part / "smart_home" / label / f"{name}.csv").write_text("\n".join(lines) + "\n")
             made[name] = clock
@@ -73,7 +74,8 @@ def _lines(
     offset_s, drift = clock[0], 1.0 + 1e-6 * clock[1]
     count = int(((recording.duration_s - offset_s) / drift + extra_s) * HZ)
     stamp_s = np.arange(count) / HZ
-    at = stamp_s * drift + offset_s  # on the video's clock
+    # On the video's clock, whose first picture is at 0 as published.
+    at = stamp_s * drift + offset_s + recording.video().start_s
     columns = [_held(recording, name, at) for name in _names(recording)]
     if len(columns) < len(SENSORS):
         columns.append(np.where(columns[0] > 0, POWER_W, 0.0))

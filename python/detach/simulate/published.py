@@ -31,7 +31,8 @@ def publish(
         out: Folder to make; must not exist.
         options: Of the home, which must be the one that the data set was recorded in.
         layout: opportunity++ or hwu-usp.
-        offset_s: video = sensors (1 + drift) + offset, one a recording, in turn.
+        offset_s: video = sensors (1 + drift) + offset, one a recording of ``opportunity`` or a
+            subject of ``hwu``, in turn.
         drift_ppm: The same for the drift.
         progress: Called with a line now and then.
         workers: Processes.

@@ -86,7 +86,8 @@ def import_hwu_usp(
         source: Its root.
         out: The data set to make; must not exist or be empty.
         channels: The six sensors of the paper, or all eleven.
-        sync: Measure how late each film is from what moves when cupboards do, and put it right.
+        sync: Tell how late each subject's films are, by what moves when cupboards do, and put it
+            right.
         limit: Import only so many sequences.
         progress: Called with a line of text now and then.
 
@@ -101,7 +102,7 @@ def import_hwu_usp(
             for note in _import(sequence, part, names, channels, whole=sync):
                 say(f"{sequence.name}: {note}")
         if sync:
-            for note in _set_clocks([part / sequence.name for sequence in found]):
+            for note in _set_clocks([part / sequence.name for sequence in found], found, names):
                 say(note)
         _describe(part, found, channels)
     dataset = read_dataset(out)
@@ -258,33 +259,39 @@ def _import(
     return [f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; both are taken to begin at 0"]
 
 
-def _set_clocks(folders: Sequence[Path]) -> list[str]:
-    """Measures how late every film is, and writes where it can be told; says what was found."""
+def _set_clocks(
+    folders: Sequence[Path], found: Sequence[Files], names: Sequence[str] | None
+) -> list[str]:
+    """Measures how late the films of each subject are, and writes it; says what was found."""
     recordings = [read_recording(folder) for folder in folders]
-    lags = fit_lags([_switchings(recording) for recording in recordings])
-    said = []
-    for recording, lag in zip(recordings, lags, strict=True):
-        if not lag.sure:
-            said.append(f"{recording.name}: how late its film is cannot be told; taken to be 0")
-            continue
-        track = dataclasses.replace(recording.videos[0], start_s=round(-lag.lag_s, 4))
-        clock = {"offset_s": round(lag.lag_s, 4), "clear": round(lag.clear, 2)}
-        notes = {**recording.notes, "clock": clock}
-        write_recording(dataclasses.replace(recording, videos=(track,), notes=notes))
-        said.append(f"{recording.name}: film {lag.lag_s:+.2f} s late, {lag.turns} switchings")
-    return said
+    pairs = list(zip(recordings, found, strict=True))
+    lags = fit_lags([_switchings(recording, files, names) for recording, files in pairs])
+    for recording in recordings:
+        lag = lags[recording.subject]
+        if lag.sure:
+            track = dataclasses.replace(recording.videos[0], start_s=round(-lag.lag_s, 4))
+            clock = {"offset_s": round(lag.lag_s, 4), "clear": round(lag.clear, 2)}
+            notes = {**recording.notes, "clock": clock}
+            write_recording(dataclasses.replace(recording, videos=(track,), notes=notes))
+    return [
+        f"{name}: films {lag.lag_s:+.2f} s late, {lag.clear:.1f} times likelier than any other"
+        if lag.sure
+        else f"{name}: how late films are cannot be told; taken to be 0"
+        for name, lag in sorted(lags.items())
+    ]
 
 
-def _switchings(recording: Recording) -> Switchings:
+def _switchings(recording: Recording, files: Files, names: Sequence[str] | None) -> Switchings:
+    """Of all contacts, whichever are imported."""
     motion = see_motion(recording, step_s=0.0)
-    turns = {}
-    for track in (t for t in recording.sensors if t.kind == "switch"):
-        t_s, values = recording.read_sensor(track)
-        step = np.diff(values[:, 0])
-        turns[track.name, True], turns[track.name, False] = t_s[1:][step > 0], t_s[1:][step < 0]
     if motion is None:
         raise DataError(f"{recording.folder}: has no video")
-    return Switchings(motion, turns)
+    t_s, values = read_ambient(files.ambient, names)
+    steps = {n: np.diff(np.nan_to_num(v)) for n, v in values.items() if _track(n).kind == "switch"}
+    on_s = {n: t_s[1:][step > 0] for n, step in steps.items()}
+    return Switchings(
+        recording.subject, motion, on_s, {n: t_s[1:][step < 0] for n, step in steps.items()}
+    )
 
 
 def _track(name: str) -> SensorTrack:

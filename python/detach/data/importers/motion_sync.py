@@ -1,13 +1,14 @@
-"""Clocks of many short recordings of one room, from what moves where when a switch turns.
+"""Clocks of short recordings of one room, from what moves where when a switch turns.
 
-A sequence of 45 s has a dozen switchings, too few to find its lag by itself (`detach sync` wants
-minutes). But in all sequences the same cupboard moves in the same patches of the picture, so all
-are laid over one another: what the picture does around each switching, averaged over the others, is
-a template, and a sequence's lag is where its own switchings fit it best. That leaves one shift
-common to all, which opening and closing fix: what follows an opening precedes a closing.
+A sequence of 45 s has a handful of switchings, too few to find its lag by itself (`detach sync`
+wants minutes). Two things help. Sequences of one session share their clocks, so their switchings
+are laid over one another. And in all sessions the same cupboard moves in the same patches of the
+picture, for a closing as for an opening in reverse: what the picture does around the switchings of
+all other sessions, closings turned round in time, is a template, and a session's lag is where it
+fits best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from detach.data.quality_camera import Motion
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.float32]
 
 HZ = 20.0
 """Of the grid that motion is brought to."""
@@ -23,34 +25,38 @@ WITHIN_S = 4.0
 """Lags up to this are looked for."""
 AROUND_S = 2.5
 """Of the template, before and after a switching."""
+HALF, REACH = round(AROUND_S * HZ), round((WITHIN_S + AROUND_S) * HZ)
 SLOW_S = 20.0
 """What lasts longer is light, not motion."""
 COARSE = 2
 """So many cells a side make a patch."""
-ROUNDS = 8
-CLEAR = 1.15
-"""The best fit must exceed any other by so much, more than `APART_S` away."""
-APART_S = 1.0
-FEWEST = 2
-"""Switchings of a sequence whose lag is looked for."""
+CHANCE = 0.5
+"""Of a template, what is below so many standard deviations of chance is left out."""
+ROUNDS = 10
+CLEAR, APART_S = 1.3, 1.0
+"""A lag is told when its fit exceeds any other so many times that is more than so far away."""
+FEWEST = 6
+"""Switchings that a session must have."""
 
 
 @dataclass(frozen=True)
 class Switchings:
     """What one sequence offers: film, and when each switch turned on and off."""
 
+    session: str
     motion: Motion
-    turns: dict[tuple[str, bool], Floats]
-    """(sensor, on): times in seconds by the sensors' clock."""
+    on_s: Mapping[str, Floats]
+    """By the sensors' clock, of each switch."""
+    off_s: Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The lag of one sequence: what is at t by the sensors' clock is seen at t + lag."""
+    """The lag of one session: what is at t by the sensors' clock is seen at t + lag."""
 
     lag_s: float
     clear: float
-    """How far the best fit exceeds any other; below `CLEAR` the lag is not to be trusted."""
+    """How many times the best fit exceeds any other."""
     turns: int
 
     @property
@@ -59,49 +65,110 @@ class Fitted:
         return self.turns >= FEWEST and self.clear >= CLEAR
 
 
-def fit_lags(sequences: Sequence[Switchings]) -> list[Fitted]:
-    """The lag of every sequence, in their order; 0 and not sure where too little happens."""
-    names = sorted({turn for s in sequences for turn in s.turns})
-    around = [_around(s, names) for s in sequences]
-    count = [sum(len(t) for t in s.turns.values()) for s in sequences]
-    order = [i for i in np.argsort(count)[::-1].tolist() if count[i] >= FEWEST]
-    lag = np.zeros(len(sequences))
-    clear = np.zeros(len(sequences))
-    placed: list[int] = []
-    for i in order:  # one after the other, most switchings first
-        if placed:
-            lag[i], clear[i] = _best(around[i], _template(around, lag, placed))
-        placed.append(i)
-    for _ in range(ROUNDS):
-        before = lag.copy()
-        for i in order:
-            others = [j for j in order if j != i]
-            lag[i], clear[i] = _best(around[i], _template(around, lag, others))
-        if np.abs(lag - before).max(initial=0.0) < 0.5 / HZ:
+@dataclass(frozen=True)
+class _Session:
+    """Motion around switchings, summed; S switches, P patches of the picture."""
+
+    on: Rows
+    """[S, 2 REACH + 1, P]"""
+    off: Rows
+    turns: NDArray[np.int64]
+    """[S]"""
+
+    def at(self, first: int) -> tuple[Rows, Rows]:
+        """A piece as long as a template."""
+        piece = slice(first, first + 2 * HALF + 1)
+        return self.on[:, piece], self.off[:, piece]
+
+
+def fit_lags(sequences: Sequence[Switchings]) -> dict[str, Fitted]:
+    """The lag of every session."""
+    switches = sorted({name for s in sequences for name in (*s.on_s, *s.off_s)})
+    sessions: dict[str, _Session] = {}
+    for sequence in sequences:
+        mine = _around(sequence, switches)
+        known = sessions.get(sequence.session)
+        sessions[sequence.session] = mine if known is None else _both(known, mine)
+    found = {name: _top(_own_curve(session)) for name, session in sessions.items()}
+    order = sorted(found, key=lambda name: -found[name][1])
+    for i, name in enumerate(order[1:], start=1):  # the clearest first
+        found[name] = _fit(name, sessions, found, order[:i])
+    for _ in range(ROUNDS if len(order) > 1 else 0):
+        before = [found[name][0] for name in order]
+        for name in order:
+            found[name] = _fit(name, sessions, found, [n for n in order if n != name])
+        if max(abs(found[n][0] - b) for n, b in zip(order, before, strict=True)) < 0.2 / HZ:
             break
-    common = _common_shift(_template(around, lag, order), names) if order else 0.0
-    return [
-        Fitted(float(lag[i] + common) if count[i] >= FEWEST else 0.0, float(clear[i]), count[i])
-        for i in range(len(sequences))
-    ]
+    return {name: Fitted(*found[name], int(s.turns.sum())) for name, s in sessions.items()}
 
 
-def _around(sequence: Switchings, names: Sequence[tuple[str, bool]]) -> NDArray[np.float32]:
-    """Motion around every switching, summed [names, samples, patches]."""
+def _fit(
+    name: str,
+    sessions: Mapping[str, _Session],
+    found: Mapping[str, tuple[float, float]],
+    among: Sequence[str],
+) -> tuple[float, float]:
+    """Where a session fits the template of others, and how clearly."""
+    opening = _template([(sessions[n], found[n][0]) for n in among])
+    mine = sessions[name]
+    pieces = (mine.at(first) for first in range(mine.on.shape[1] - 2 * HALF))
+    fits = [np.vdot(opening, on) + np.vdot(opening[:, ::-1], off) for on, off in pieces]
+    return _top(np.asarray(fits, dtype=np.float64))
+
+
+def _template(parts: Sequence[tuple[_Session, float]]) -> Rows:
+    """Motion around an opening, lags taken out [S, 2 HALF + 1, P]."""
+    pieces = [session.at(REACH - HALF + round(lag_s * HZ)) for session, lag_s in parts]
+    total = sum((on + off[:, ::-1] for on, off in pieces), np.zeros_like(pieces[0][0]))
+    turns = sum((session.turns for session, _ in parts), np.zeros_like(parts[0][0].turns))
+    chance = CHANCE * np.sqrt(np.maximum(turns, 1)).astype(np.float32)
+    return np.asarray(np.maximum(total - chance[:, None, None], 0.0))
+
+
+def _own_curve(session: _Session) -> Floats:
+    """How alike openings and closings turned round are at every lag."""
+    fits = []
+    for first in range(session.on.shape[1] - 2 * HALF):
+        on, off = (np.maximum(piece - 1.0, 0.0) for piece in session.at(first))
+        fits.append(float((on * off[:, ::-1]).sum()))
+    return np.asarray(fits)
+
+
+def _top(fits: Floats) -> tuple[float, float]:
+    """The lag of the best fit, and how many times it exceeds any that is not near."""
+    best = int(fits.argmax())
+    if fits[best] <= 0:
+        return 0.0, 0.0
+    shift = 0.0
+    if 0 < best < len(fits) - 1:  # the top of a parabola
+        a, b, c = (float(x) for x in fits[best - 1 : best + 2])
+        shift = 0.5 * (a - c) / min(a - 2 * b + c, -1e-9)
+    away = np.abs(np.arange(len(fits)) - best) > APART_S * HZ
+    return (best + shift) / HZ - WITHIN_S, float(fits[best] / max(fits[away].max(), 1e-9))
+
+
+def _both(a: _Session, b: _Session) -> _Session:
+    return _Session(a.on + b.on, a.off + b.off, a.turns + b.turns)
+
+
+def _around(sequence: Switchings, switches: Sequence[str]) -> _Session:
     grid_s, seen = _on_grid(sequence.motion)
-    reach = round((WITHIN_S + AROUND_S) * HZ)
-    padded = np.pad(seen, ((reach, reach), (0, 0)))
-    made = np.zeros((len(names), 2 * reach + 1, seen.shape[1]), dtype=np.float32)
-    for k, name in enumerate(names):
-        for t_s in sequence.turns.get(name, np.zeros(0)):
-            middle = round((float(t_s) - grid_s[0]) * HZ)
-            if 0 <= middle < len(seen):
-                made[k] += padded[middle : middle + 2 * reach + 1]
-    return made
+    padded = np.pad(seen, ((REACH, REACH), (0, 0)))
+    made = []
+    for turns in (sequence.on_s, sequence.off_s):
+        total = np.zeros((len(switches), 2 * REACH + 1, seen.shape[1]), dtype=np.float32)
+        for k, name in enumerate(switches):
+            for t_s in turns.get(name, np.zeros(0)):
+                middle = round((float(t_s) - grid_s[0]) * HZ)
+                if 0 <= middle < len(seen):
+                    total[k] += padded[middle : middle + 2 * REACH + 1]
+        made.append(total)
+    count = [sum(len(t.get(n, ())) for t in (sequence.on_s, sequence.off_s)) for n in switches]
+    return _Session(made[0], made[1], np.array(count, dtype=np.int64))
 
 
-def _on_grid(motion: Motion) -> tuple[Floats, NDArray[np.float32]]:
-    """Times, and motion in each patch above its slow mean, standardised."""
+def _on_grid(motion: Motion) -> tuple[Floats, Rows]:
+    """Times [T], and motion in each patch above its slow mean, standardised [T, P]."""
     rows, columns = (n // COARSE * COARSE for n in motion.cells.shape[1:])
     cells = motion.cells[:, :rows, :columns]
     patches = cells.reshape(len(cells), rows // COARSE, COARSE, columns // COARSE, COARSE)
@@ -110,63 +177,8 @@ def _on_grid(motion: Motion) -> tuple[Floats, NDArray[np.float32]]:
     grid_s = np.arange(motion.t_s[0], motion.t_s[-1], 1 / HZ)
     # A difference of two pictures stands for the time between them.
     y = np.stack([np.interp(grid_s, motion.t_s - step_s / 2, v) for v in x.T], axis=1)
-    width = min(len(y) // 2 * 2 - 1, round(SLOW_S * HZ) | 1)
+    width = max(1, min(len(y) // 2 * 2 - 1, round(SLOW_S * HZ) | 1))
     kernel = np.ones(width) / width
     slow = np.stack([np.convolve(np.pad(v, width // 2, "edge"), kernel, "valid") for v in y.T], 1)
     y = y - slow
     return grid_s, np.asarray(y / np.maximum(y.std(axis=0), 1e-3), dtype=np.float32)
-
-
-def _template(
-    around: Sequence[NDArray[np.float32]], lag: Floats, among: Sequence[int]
-) -> NDArray[np.float32]:
-    """Motion around a switching, lags taken out, over ``among`` [names, samples, patches]."""
-    half, reach = round(AROUND_S * HZ), round((WITHIN_S + AROUND_S) * HZ)
-    total = np.zeros((around[0].shape[0], 2 * half + 1, around[0].shape[2]), dtype=np.float32)
-    for i in among:
-        first = reach - half + round(float(lag[i]) * HZ)
-        total += around[i][:, first : first + 2 * half + 1]
-    return np.maximum(total, 0.0)
-
-
-def _best(mine: NDArray[np.float32], template: NDArray[np.float32]) -> tuple[float, float]:
-    """The lag where a sequence fits best, and how far that exceeds any other."""
-    width = template.shape[1]
-    fits = np.array(
-        [
-            float(np.vdot(template, mine[:, first : first + width]))
-            for first in range(mine.shape[1] - width + 1)
-        ]
-    )
-    best = int(fits.argmax())
-    if fits[best] <= 0:
-        return 0.0, 0.0
-    shift = 0.0
-    if 0 < best < len(fits) - 1:  # the top of a parabola
-        a, b, c = fits[best - 1 : best + 2]
-        shift = 0.5 * (a - c) / min(a - 2 * b + c, -1e-9)
-    away = np.abs(np.arange(len(fits)) - best) > APART_S * HZ
-    rival = max(float(fits[away].max(initial=0.0)), 1e-9)
-    return (best + shift) / HZ - WITHIN_S, float(fits[best] / rival)
-
-
-def _common_shift(template: NDArray[np.float32], names: Sequence[tuple[str, bool]]) -> float:
-    """The middle between when things move after opening and before closing, in seconds."""
-    middles, weights = [], []
-    for sensor in {name for name, _ in names}:
-        pair = [template[k] for k, (name, _) in enumerate(names) if name == sensor]
-        if len(pair) == 2 and all(p.any() for p in pair):
-            both = [_centre(p) for p in pair]
-            middles.append(sum(both) / 2)
-            weights.append(min(float(p.sum()) for p in pair))
-    return float(np.average(middles, weights=weights)) if middles else 0.0
-
-
-def _centre(profile: NDArray[np.float32]) -> float:
-    """When the patches that move most move, in seconds from the switching."""
-    energy = np.square(profile)
-    hot = energy.sum(axis=0) >= np.quantile(energy.sum(axis=0), 0.9)
-    power = energy[:, hot].sum(axis=1)
-    power = np.maximum(power - np.median(power), 0.0)
-    t_s = (np.arange(len(power)) - len(power) // 2) / HZ
-    return float(np.average(t_s, weights=power)) if power.any() else 0.0

@@ -39,7 +39,7 @@ ALL_RUNS = 24
 SPLITS = {"ADL1": "train", "ADL2": "train", "ADL3": "train", "Drill": "train",
           "ADL4": "val", "ADL5": "test"}  # fmt: skip
 CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3}) --> (\d+):(\d\d):(\d\d)[,.](\d{1,3})")
-TEXT = re.compile(r"\s*(\d{4,6})\s*-\s*(.+)")
+TEXT = re.compile(r"\s*(\d{1,6})\s*-\s*(.+)")
 PAPER_WINDOWS = 5324
 Say = Callable[[str], None]
 

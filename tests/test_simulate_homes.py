@@ -1,0 +1,198 @@
+"""What simulated homes can do besides one person before a fixed camera: a kitchen, more people."""
+
+import itertools
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detach.data.importers.hwu_usp import CLASSES, SENSORS
+from detach.errors import MachineError
+from detach.simulate import machine, record
+from detach.simulate.activities import write_sequences
+from detach.simulate.extra_sensors import extra_tracks
+from detach.simulate.home import Home
+from detach.simulate.homes import household, label_rows
+from detach.simulate.hwu_kitchen import kitchen
+from detach.simulate.hwu_sensors import kitchen_tracks, read_kitchen
+from detach.simulate.levels import load_level
+from detach.simulate.opportunity_room import OPPORTUNITY
+from detach.simulate.path import walk_through
+from detach.simulate.person import items_of, subject_body
+from detach.simulate.physics import STEPS_HZ, Traces
+from detach.simulate.plan import ELBOW_ROOM_M, Act
+from detach.simulate.record import Options, simulate
+from detach.simulate.render import Camera
+from detach.simulate.script import write_scripts
+
+DEFAULT, EASY = load_level("default"), load_level("easy")
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def sequence(activity: str, seed: int = 0, seconds: float = 45.0) -> list[Act]:
+    return write_sequences([rng(seed)], DEFAULT, seconds, [activity])[0]
+
+
+def planned(home: Home, acts: Sequence[Act], seconds: float) -> Traces:
+    """Things as the script means them, without physics."""
+    fraction = np.zeros((int(seconds * STEPS_HZ), len(home.things)), dtype=np.float32)
+    for act in (a for a in acts if a.kind == "use"):
+        fraction[int(act.end_s * STEPS_HZ) :, act.thing] = act.goal
+    ticks = int(seconds * home.sensor_hz)
+    felt = np.zeros((ticks, len(home.things), 3), dtype=np.float32)
+    return Traces(fraction, felt, np.zeros((ticks, 1), dtype=np.float32))
+
+
+def test_the_kitchen_has_the_published_sensors_and_activities() -> None:
+    tracks = kitchen_tracks()
+    assert [t.name for t in tracks] == list(SENSORS)
+    assert [t.kind for t in tracks].count("switch") == 8
+    assert {t.hz for t in tracks} == {50.0}
+    assert set(kitchen().activities) == set(CLASSES)
+
+
+@pytest.mark.parametrize("activity", CLASSES)
+def test_an_activity_fills_its_sequence_without_gaps(activity: str) -> None:
+    acts = sequence(activity)
+    assert acts[-1].end_s >= 45.0
+    assert all(b.start_s == pytest.approx(a.end_s) for a, b in itertools.pairwise(acts))
+    assert any(act.kind in household("hwu").others for act in acts)
+    cups = {a.name for s in range(6) for a in sequence(activity, s) if a.kind == "use"}
+    assert cups <= set(household("hwu").classes()["place"])
+    assert cups
+
+
+def test_tea_is_boiled_and_cupboards_tell() -> None:
+    home, acts = kitchen().home, sequence("tea", seed=1)
+    traces = planned(home, acts, 45.0)
+    path = walk_through(home, acts, traces.fraction, home.sensor_hz, 45 * home.sensor_hz)
+    series = read_kitchen([acts], [path], traces, EASY, rng(), rng())
+    assert set(series) == set(SENSORS)
+    assert all(len(t_s) == 45 * 50 for t_s, _ in series.values())
+    power = series["TP_L_Power"][1]
+    assert power.max() > 2000
+    assert np.median(power) < 5
+    opened = next(a for a in acts if a.kind == "use" and a.name == "T1 Cupboard" and a.opens)
+    t_s, contact = series["Ktch_T1_Cupboard"]
+    assert contact[t_s < opened.start_s].max() == 0
+    assert contact[np.searchsorted(t_s, opened.end_s) + 1] == 1
+    assert series["Ktch_Motion_1"][1].mean() > 0.2
+
+
+def test_labels_name_the_activity_all_along() -> None:
+    rows = label_rows(household("hwu"), [sequence("dishes")], 45.0, "dishes")
+    assert rows["activity"] == [(0.0, 45.0, "dishes")]
+    assert {name for _, _, name in rows["other"]} >= {"Wash"}
+    assert "activity" not in label_rows(household("opportunity"), [[]], 45.0, "")
+
+
+@pytest.mark.parametrize("people", [2, 3])
+def test_people_keep_out_of_each_other_s_way(people: int) -> None:
+    scripts = write_scripts([rng(i) for i in range(people)], DEFAULT, 400.0)
+    uses = [[a for a in script if a.kind == "use"] for script in scripts]
+    assert min(len(u) for u in uses) > 20
+    for one, other in itertools.combinations(uses, 2):
+        for a, b in itertools.product(one, other):
+            if a.start_s < b.end_s and b.start_s < a.end_s:
+                assert np.hypot(a.at[0] - b.at[0], a.at[1] - b.at[1]) > ELBOW_ROOM_M
+    state = [0.0] * 7
+    for act in sorted((a for u in uses for a in u), key=lambda a: a.start_s):
+        assert act.begin == state[act.thing]
+        state[act.thing] = act.goal
+
+
+def test_somebody_is_in_view_when_one_of_two_is() -> None:
+    away = Act(kind="away", start_s=10, end_s=30, at=(0.6, 2.7), face=(0.7, 4.7), thing=0)
+    stays = Act(kind="stand", start_s=0, end_s=40, at=(2, 2), face=(2, 3))
+    house = household("opportunity")
+    alone = label_rows(house, [[away]], 40.0, "")["person"]
+    assert len(alone) == 2
+    assert label_rows(house, [[away], [stays]], 40.0, "")["person"] == [(0.0, 40.0, "person")]
+
+
+def test_what_is_carried_is_in_the_hand() -> None:
+    home = kitchen().home
+    act = Act(kind="walk", start_s=0, end_s=2, at=(2, 2), face=(2, 3), holds="plate")
+    hand = np.array([1.0, 2.0, 1.1])
+    there = dict(zip(home.items, items_of(home, [(act, 0.0, hand)]), strict=True))
+    assert there["plate"].start.tolist() == hand.tolist()
+    assert there["cup"].start.tolist() == list(home.items["cup"].at)
+
+
+def test_extra_sensors_hang_in_every_corner() -> None:
+    names = [t.name for t in extra_tracks(OPPORTUNITY, ("sound", "light", "power"))]
+    assert names[:3] == ["sound_door_1", "sound_counter", "sound_door_2"]
+    assert names[-3:] == ["power_fridge", "power_dishwasher", "power_lamp"]
+    assert len(names) == 9
+
+
+@pytest.fixture(scope="module")
+def graphics() -> str:
+    pytest.importorskip("mujoco")
+    machine.find_gl.cache_clear()
+    try:
+        return machine.find_gl()
+    except MachineError as error:
+        pytest.skip(str(error))
+
+
+def test_a_kitchen_is_parted_by_subjects() -> None:
+    names = [f"{a}_s{i:02d}" for i in range(1, 17) for a in CLASSES]
+    parts = record._parts(names, 5)
+    assert [len(parts[p]) for p in ("train", "val", "test")] == [50, 10, 20]
+    assert {n[-3:] for n in parts["test"]} == {"s13", "s14", "s15", "s16"}
+    assert not {n[-3:] for n in parts["val"]} & {n[-3:] for n in parts["train"]}
+    assert record._parts(names[:3], 5)["test"] == (names[2],)
+
+
+def test_a_kitchen_is_written_in_whole_seconds(graphics: str, tmp_path: Path) -> None:
+    assert graphics
+    asked = Options(home="hwu", minutes=0.22, seed=2, runs=3, size=(48, 36), fps=5.0)
+    dataset = simulate(tmp_path / "hwu", asked)
+    lengths = [r.duration_s for r in dataset.recordings()]
+    assert sum(lengths) == 13.0
+    assert all(seconds == int(seconds) for seconds in lengths)
+    assert [r.name for r in dataset.recordings()] == ["cereals_s01", "sandwich_s01", "tea_s01"]
+    one = next(dataset.recordings())
+    assert [t.name for t in one.sensors] == list(SENSORS)
+    assert one.read_labels("activity").name == ("cereals",)
+
+
+def test_two_people_extra_sensors_and_a_worn_camera(graphics: str, tmp_path: Path) -> None:
+    assert graphics
+    usual = Options(minutes=0.45, seed=4, runs=3, size=(48, 36), fps=5.0)
+    rich = Options(
+        minutes=0.45, seed=4, runs=3, size=(48, 36), fps=5.0,
+        people=2, extra=("sound", "light", "power"), camera="head",
+    )  # fmt: skip
+    one, two = simulate(tmp_path / "one", usual), simulate(tmp_path / "two", rich)
+    assert two.notes["people"] == 2
+    assert two.name != one.name
+    for a, b in zip(one.recordings(), two.recordings(), strict=True):
+        assert b.video().name == "head"
+        assert len(b.sensors) == len(a.sensors) + 9
+        assert len(b.read_labels("action").name) > len(a.read_labels("action").name)
+        sound = next(t for t in b.sensors if t.name == "sound_counter")
+        _, db = b.read_sensor(sound)
+        assert 25 < np.median(db) < 60
+        assert db.max() > np.median(db) + 5
+
+
+def test_a_worn_camera_sees_what_the_hand_does(graphics: str) -> None:
+    home, acts = kitchen().home, sequence("tea", seed=1)
+    fraction = np.zeros((45 * STEPS_HZ, len(home.things)), dtype=np.float32)
+    path = walk_through(home, acts, fraction, 10.0, 450)
+    body = subject_body(0, rng())
+    with closing(Camera(home, graphics, (64, 48))) as camera:
+        pictures = []
+        for f in (30, 60):
+            act = acts[path.act[f]]
+            figure = body.figure(home, path, f, act, f / 10 + 0.05, None)
+            camera.look(figure.head, figure.gaze)
+            pictures.append(camera.picture(figure.limbs[12:]).astype(int))
+    assert np.abs(pictures[0] - pictures[1]).mean() > 5
