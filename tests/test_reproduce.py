@@ -15,11 +15,15 @@ import pytest
 from detach.cli import main
 from detach.config import override, preset
 from detach.course import Course
+from detach.data.recording import read_dataset
+from detach.data.splits import split_windows
+from detach.data.windows import load_windows
 from detach.errors import DataError, DivergedError, UsageError
-from detach.reproduce import Options, reproduce
+from detach.reproduce import Options, questions, reproduce
 from detach.reproduce import queue as queueing
 from detach.reproduce.figures import FIGURES
 from detach.reproduce.paper import ARXIV, CAMERA_READY
+from detach.reproduce.questions import QUESTIONS, Question, Try
 from detach.reproduce.queue import budget_s, make_jobs
 from detach.reproduce.rows import LEAD, ROWS, TABLES, configured, wanted
 
@@ -325,3 +329,57 @@ def test_few_labels_make_a_curve(homely: Path, recipe: str, tmp_path: Path) -> N
     }  # fmt: skip
     assert {r["labels"] for r in rows} == {"1", "5", "20", "all"}
     assert "<svg" in (tmp_path / "index.html").read_text()
+
+
+def test_a_question_is_answered_by_what_was_run(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = (Try("usual", LEAD), Try("fridge unseen", "unseen-fridge"))
+    monkeypatch.setitem(questions.QUESTIONS, 14, Question("Places", tries))
+    out = tmp_path / "out"
+    shutil.copytree(homely, out / "homes/usual")
+    shutil.copytree(finished / "runs/tiny/detach", out / "runs/home-usual/detach")
+    said: list[str] = []
+    asked = Options(out=out, config=recipe, seeds=1, figures=(14,))
+    reproduce(asked, said.append)
+    assert any("no class 'Fridge'" in line for line in said)
+    rows = list(csv.DictReader((out / "questions.csv").read_text().splitlines()))
+    assert [r["row"] for r in rows] == ["detach", "unseen-fridge"]
+    assert 0 < float(rows[0]["f1"]) <= 1
+    assert rows[0]["low"] == ""  # its test part is too short for an interval
+    assert rows[1]["seeds"] == "0"
+    assert "cannot be trained" in (out / "questions.md").read_text()
+    page = (out / "index.html").read_text()
+    assert "Figure 14. Places" in page
+    assert "Not run: fridge unseen" in page
+    assert not (out / "data").exists()
+
+
+def test_every_try_is_a_row_in_a_home() -> None:
+    for question in QUESTIONS.values():
+        assert {t.row for t in question.tries} <= set(ROWS)
+        assert {t.home for t in question.tries} <= set(questions.HOMES)
+    assert not set(QUESTIONS) & set(FIGURES)
+
+
+def test_homes_are_planned_before_they_are_made(recipe: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = Options(out=tmp_path, config=recipe, figures=(15,), plan_only=True, home_minutes=5)
+    assert reproduce(asked, said.append) is None
+    assert any("'head' is to be simulated first, 5 minutes" in line for line in said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_of_an_unseen_class_stay_out_of_pretraining(homely: Path) -> None:
+    dataset = read_dataset(homely)
+    base = override(preset("recommended"), {"video": {"size_px": 32, "frames": 6}})
+    windows = load_windows(dataset, base, video=False)
+    track, classes = next(iter(windows.classes.items()))
+    split = replace(base.split, unseen=(classes[0],))
+    parts = split_windows(windows, dataset, split)
+    whole = split_windows(windows, dataset, base.split)
+    assert 0 not in windows.labels[track][parts["pretrain"]]
+    assert len(parts["pretrain"]) < len(whole["pretrain"])
+    assert np.array_equal(parts["train"], whole["train"])
+    with pytest.raises(UsageError, match=r"split\.unseen: no class 'Moon'; there are "):
+        split_windows(windows, dataset, replace(base.split, unseen=("Moon",)))

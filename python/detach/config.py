@@ -105,6 +105,9 @@ class SplitConfig:
     """Label track that is recognised; None takes the data set's first."""
     labels: int | None = None
     """Labelled windows of each class left in the training part; None leaves all."""
+    unseen: tuple[str, ...] = ()
+    """Classes of any track whose windows stay out of pretraining: a control for a place that comes
+    when the encoders are trained."""
     seed: int = 0
 
     def __post_init__(self) -> None:

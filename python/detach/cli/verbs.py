@@ -224,6 +224,7 @@ def reproduce(argv: list[str]) -> int:
         budget=args.budget,
         config=args.config,
         threads=args.threads,
+        home_minutes=args.home_minutes,
         plan_only=args.plan,
     )
     page = run(options, _say)

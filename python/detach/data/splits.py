@@ -78,6 +78,7 @@ def draw_parts(windows: "Windows", dataset: Dataset, split: SplitConfig) -> dict
         }
     if windows.skip_empty:
         members["pretrain"] = members["pretrain"] & windows.in_view
+    members["pretrain"] = members["pretrain"] & ~_unseen(windows, split)
     track = task_track(windows.classes, split)
     labelled = windows.labels[track] >= 0 if track else np.zeros(len(windows), dtype=bool)
     for part in PARTS[1:]:
@@ -92,6 +93,19 @@ def draw_parts(windows: "Windows", dataset: Dataset, split: SplitConfig) -> dict
             _overlapping(windows, parts)
         )
     return parts
+
+
+def _unseen(windows: "Windows", split: SplitConfig) -> NDArray[np.bool_]:
+    """Windows of a class that is to stay out of pretraining, in any track."""
+    found = np.zeros(len(windows), dtype=np.bool_)
+    for name in split.unseen:
+        tracks = [track for track, classes in windows.classes.items() if name in classes]
+        if not tracks:
+            known = ", ".join(n for classes in windows.classes.values() for n in classes)
+            raise UsageError(f"split.unseen: no class {name!r}; there are {known or 'none'}")
+        for track in tracks:
+            found |= windows.labels[track] == windows.classes[track].index(name)
+    return found
 
 
 def few_of_each(index: Indices, label: NDArray[np.int32], count: int, seed: int) -> Indices:

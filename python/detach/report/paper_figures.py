@@ -159,6 +159,30 @@ def _heat(row: Any, maps: NDArray[np.float64], size: tuple[int, int]) -> None:
 
 
 @styled
+def dots(rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """F1 of several runs with intervals, one below the other (Fig. 12 to 15).
+
+    Args:
+        rows: (what was run, F1, low, high), in the order shown.
+    """
+    figure, axes = new_figure(0.8 + 0.32 * len(rows))
+    ax = axes[0, 0]
+    at = np.arange(len(rows))[::-1]
+    for y, (name, value, low, high) in zip(at, rows, strict=True):
+        colour = GREY if any(w in name for w in ("InfoNCE", "labels", "global")) else BLUE
+        if np.isfinite(low):
+            ax.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6)
+        ax.plot(value, y, marker="o", ms=6, color=colour)
+        ax.annotate(f"{value:.2f}", (value, y), (0, 6), textcoords="offset points", ha="center",
+                    fontsize=8, color=INK)  # fmt: skip
+    ax.set_yticks(at, [name for name, *_ in rows], color=INK)
+    ax.set(xlim=(0, 1.02), ylim=(-0.6, len(rows) - 0.3), xlabel="weighted F1")
+    ax.grid(visible=False)
+    ax.grid(visible=True, axis="x")
+    return to_svg(figure, "Weighted F1 of each run with its interval")
+
+
+@styled
 def label_budget(
     curves: Sequence[tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]], ticks: Sequence[str]
 ) -> str:

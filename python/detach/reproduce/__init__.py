@@ -12,6 +12,8 @@ from detach.data.recording import Dataset, read_dataset
 from detach.data.store import new_folder, write_whole
 from detach.errors import DataError, UsageError
 from detach.reproduce import figures, page, tables
+from detach.reproduce.questions import QUESTIONS, answer, home_jobs
+from detach.reproduce.questions import write as write_answers
 from detach.reproduce.queue import Job, Outcome, Queue, budget_s, make_jobs
 from detach.reproduce.rows import TABLES, wanted
 
@@ -26,12 +28,15 @@ class Options:
     out: Path
     tables: tuple[int, ...] = ()
     figures: tuple[int, ...] = ()
+    """12 to 15, the open questions, simulate homes and are drawn only when named."""
     data: tuple[Path, ...] = ()
     """Data sets; none takes the sample that comes along."""
     seeds: int = 5
     budget: str | None = None
     config: str | None = None
     """Recipe; None takes demo for the sample and small otherwise."""
+    home_minutes: float = 88.917
+    """Length of each simulated home; its 11 runs then hold 5,324 windows."""
     threads: int = 1
     plan_only: bool = False
     write_only: bool = False
@@ -53,10 +58,13 @@ def reproduce(options: Options, say: Say) -> Path | None:
     numbers, drawn = _asked(options)
     if options.seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {options.seeds}")
+    asked = tuple(n for n in drawn if n in QUESTIONS)
+    drawn = tuple(n for n in drawn if n not in QUESTIONS)
     names = tuple(dict.fromkeys([*wanted(numbers), *figures.rows_of(drawn)]))
     queue = Queue(options.out, limit, say)
-    data, datasets = _datasets(options)
+    data, datasets = _datasets(options) if numbers or drawn else ({}, {})
     jobs = make_jobs(options.out, data, names, options.seeds, _recipe(options))
+    jobs += _asked_of_homes(options, asked, say)
     outcome, index = Outcome(), None
     try:
         if not options.write_only:
@@ -68,7 +76,7 @@ def reproduce(options: Options, say: Say) -> Path | None:
             queue.run(jobs, outcome)
     finally:
         if not options.plan_only and any(job.done for job in jobs):
-            index = _write(options, numbers, drawn, datasets, outcome, say)
+            index = _write(options, numbers, (*drawn, *asked), datasets, outcome, say)
     _show_left(outcome, queue, say)
     if not any(job.done for job in jobs) and outcome.failed:
         raise UsageError(next(iter(outcome.failed.values())))
@@ -78,10 +86,23 @@ def reproduce(options: Options, say: Say) -> Path | None:
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Tables and figures; all of them where none is named."""
     wanted(options.tables)
-    figures.check(options.figures)
+    figures.check(options.figures, {n: q.title for n, q in QUESTIONS.items()})
     if options.tables or options.figures:
         return options.tables, options.figures
     return tuple(TABLES), tuple(figures.FIGURES)
+
+
+def _asked_of_homes(options: Options, asked: Sequence[int], say: Say) -> list[Job]:
+    """Runs on simulated homes, by the recipe small unless another is named."""
+    if not asked:
+        return []
+    base = override(
+        recipes.read(recipes.find(Path(options.config or "small"))), {"threads": options.threads}
+    )
+    train = not (options.plan_only or options.write_only)
+    return home_jobs(
+        options.out, asked, options.seeds, base, options.home_minutes, say, simulate=train
+    )
 
 
 def _datasets(options: Options) -> tuple[dict[str, Path], dict[str, Dataset]]:
@@ -173,7 +194,12 @@ def _write(
         write_whole(out / "tables.md", text.encode())
         write_whole(out / "tables.csv", tables.as_csv(filled).encode())
         say(f"\n{text}")
-    pictures = [figures.draw(n, out, name, say) for n in drawn for name in datasets]
+    plain = [n for n in drawn if n not in QUESTIONS]
+    pictures = [figures.draw(n, out, name, say) for n in plain for name in datasets]
+    answers = [answer(n, out, outcome.failed) for n in drawn if n in QUESTIONS]
+    if answers:
+        say(write_answers(out, [row for _, rows in answers for row in rows]))
+        pictures += [picture for picture, _ in answers]
     return page.write(out, filled, lines, pictures)
 
 

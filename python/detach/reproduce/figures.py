@@ -53,14 +53,15 @@ def rows_of(numbers: Sequence[int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row for n in numbers for row in FIGURES[n].rows))
 
 
-def check(numbers: Sequence[int]) -> None:
-    """Refuses figures that do not exist.
+def check(numbers: Sequence[int], questions: Mapping[int, str]) -> None:
+    """Refuses figures that do not exist; ``questions`` are titles of those drawn elsewhere.
 
     Raises:
         UsageError: There is no such figure.
     """
-    if unknown := [n for n in numbers if n not in FIGURES]:
-        known = ", ".join(f"{n} ({f.title.lower()})" for n, f in FIGURES.items())
+    titles = {**{n: f.title for n, f in FIGURES.items()}, **questions}
+    if unknown := [n for n in numbers if n not in titles]:
+        known = ", ".join(f"{n} ({title.lower()})" for n, title in titles.items())
         raise UsageError(f"there is no figure {unknown[0]}; there are {known}")
 
 

@@ -118,6 +118,14 @@ ROWS: Mapping[str, Row] = {
     "masked-overlap": Row("overlapping windows masked", {"stage2": {"mask_overlap": True}}),
     "weight-learns": Row("W not detached", {"stage2": {"detach_weight": False}}),
     "constant-momentum": Row("momentum without ramp", {"stage2": {"momentum_ramp": False}}),
+    "own-sensors": Row(
+        "switches and accelerometers alone", {"sensors": {"include": ["switch", "acceleration"]}}
+    ),
+    "other-sensors": Row(
+        "sound, light and power alone", {"sensors": {"include": ["sound", "light", "power"]}}
+    ),
+    **{f"places-{k}": Row(f"{k} places", {"stage1": {"clusters": k}}) for k in (2, 4, 12, 16, 24)},
+    "unseen-fridge": Row("the fridge unseen in pretraining", {"split": {"unseen": ["Fridge"]}}),
     "paper-v1": Row("W of arXiv v1", {"stage2": {"gate": "none", "power": 2, "transpose": False}}),
     "camera-ready": Row("W of the camera-ready", {"stage2": {"temporal": "cross"}}),
     "authors-code": Row("W of the authors' code", {"stage2": {"transpose": False}}),

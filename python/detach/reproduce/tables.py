@@ -73,7 +73,18 @@ def fill(
 ) -> Filled:
     """A table from finished runs; rows without any say so."""
     table = TABLES[number]
-    names = (*table.rows, *table.ours)
+    lines, group = lines_of((*table.rows, *table.ours), data, runs, failed, number)
+    return Filled(number, data, tuple(lines), group, _verdict(lines))
+
+
+def lines_of(
+    names: Sequence[str],
+    data: str,
+    runs: Sequence[Results],
+    failed: Mapping[tuple[str, str], str],
+    number: int = 0,
+) -> tuple[list[Line], Group | None]:
+    """Lines of the rows ``names``, beside what is reported of table ``number``, and their group."""
     used = [run for run in runs if run.method in names]
     groups = [g for g in make_table(used).groups if g.protocol == "split"] if used else []
     group = groups[0] if groups else None
@@ -86,7 +97,7 @@ def fill(
         key = (number, name)
         why = failed.get((data, name), "")
         lines.append(Line(name, ours, less, ARXIV.get(key), CAMERA_READY.get(key), why))
-    return Filled(number, data, tuple(lines), group, _verdict(lines))
+    return lines, group
 
 
 def markdown(filled: Filled) -> str:
