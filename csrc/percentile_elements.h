@@ -12,6 +12,11 @@
 #else
 #define DETACH_INLINE inline
 #endif
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define DETACH_FETCH(address) __builtin_prefetch(reinterpret_cast<const void*>(address))
+#else
+#define DETACH_FETCH(address) static_cast<void>(address)
+#endif
 
 namespace detach {
 

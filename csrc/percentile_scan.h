@@ -11,8 +11,9 @@
 
 namespace detach {
 
-constexpr int most_together = 5;    ///< registers of lanes that are scanned at once
-constexpr int values_in_tile = 64;  ///< of each lane, where values are converted first
+constexpr int most_together = 5;                ///< registers of lanes that are scanned at once
+constexpr std::uintptr_t fetched_ahead = 4096;  ///< bytes
+constexpr int values_in_tile = 64;              ///< of each lane, where values are converted first
 
 /// How many registers of lanes are scanned at once: K of each should fit in 16, with room to work.
 constexpr int scanned_together(std::int64_t k) {
@@ -221,6 +222,17 @@ void fill_row(const PercentileBlock<In>& in, std::int64_t item, std::int64_t t, 
   }
 }
 
+/// Fetches as many values as are about to be used, from further on. What the processor fetches by
+/// itself ends with each page.
+template <typename T>
+DETACH_INLINE void prefetch_rows(const T* x, std::int64_t count) {
+  const auto first = reinterpret_cast<std::uintptr_t>(x) + fetched_ahead;
+  const auto last = first + (static_cast<std::uintptr_t>(count) * sizeof(T));
+  for (std::uintptr_t at = first; at < last; at += 64) {
+    DETACH_FETCH(at);
+  }
+}
+
 /// Scans `together` rows from `item` on; lane j sees every width-th value.
 template <class V, typename In>
 void scan_rows(const PercentileBlock<In>& in, std::int64_t item, std::int64_t together,
@@ -233,6 +245,7 @@ void scan_rows(const PercentileBlock<In>& in, std::int64_t item, std::int64_t to
       scan.step = length;
       scan.last = (together - 1) * length;
       const auto scan_more = scan_for<V>(k, together, in.absolute || in.rank.mirror);
+      prefetch_rows(in.values(item), together * length);
       scan_more(in.values(item), length / V::width, V::width, length % V::width, fold, scan);
       return;
     }
