@@ -1,5 +1,6 @@
 """What simulated homes can do besides one person before a fixed camera: a kitchen, more people."""
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,6 +27,7 @@ from detach.simulate.plan import ELBOW_ROOM_M, Act
 from detach.simulate.record import Options, simulate
 from detach.simulate.render import Camera
 from detach.simulate.script import write_scripts
+from detach.simulate.sensors import home_faults
 
 DEFAULT, EASY = load_level("default"), load_level("easy")
 
@@ -89,6 +91,29 @@ def test_labels_name_the_activity_all_along() -> None:
     assert rows["activity"] == [(0.0, 45.0, "dishes")]
     assert {name for _, _, name in rows["other"]} >= {"Wash"}
     assert "activity" not in label_rows(household("opportunity"), [[]], 45.0, "")
+
+
+@pytest.mark.parametrize(
+    ("level", "digest"),
+    [
+        ("easy", "294b128d33166c50"),
+        ("default", "42ab2cef7433259a"),
+        ("hard", "db7c31ad5df01477"),
+    ],
+)
+def test_levels_stand_as_they_were_frozen(level: str, digest: str) -> None:
+    acts = write_scripts([np.random.default_rng([11, 1, 0])], load_level(level), 300.0)[0]
+    rows = [
+        f"{a.kind} {a.start_s:.4f} {a.end_s:.4f} {a.thing} {a.goal:.4f} {a.push:.4f}" for a in acts
+    ]
+    assert hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16] == digest
+
+
+def test_what_is_wrong_with_a_home_stands_as_it_was() -> None:
+    faults = home_faults(np.random.default_rng([11, 0]), DEFAULT)
+    assert faults.dead == {"fridge_half"}
+    assert faults.drifting == {"door1_accelerometer"}
+    assert faults.misplaced["fridge_open"] == pytest.approx(-0.008505, abs=1e-6)
 
 
 @pytest.mark.parametrize("people", [2, 3])

@@ -56,7 +56,7 @@ class Spot:
     hand: Place | None = None
     """Where the right hand works; at rest without."""
     gesture: Gesture = "still"
-    """``circle``: round about there. ``mouth``: to and fro between there and the mouth."""
+    """``circle``: round about there. ``mouth``: back and forth between there and the mouth."""
     swing_m: Point = (0.2, 0.12)
     """Half axes of the circle."""
     rad_s: float = 3.2
