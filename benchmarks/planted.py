@@ -1,4 +1,4 @@
-"""`python benchmarks/planted.py LAYOUT DATA`: clocks planted in a published layout, and those found.
+"""`python benchmarks/planted.py LAYOUT DATA`: clocks planted in a published layout, and as found.
 
 LAYOUT is what `detach simulate LAYOUT --layout ... --offset-s ... --drift-ppm ...` wrote, DATA what
 `detach import` made of it. The bar: 100 ms at both ends of every recording.
