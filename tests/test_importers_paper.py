@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,11 +15,24 @@ from detach.data.importers.hwu_usp import import_hwu_usp, read_ambient
 from detach.data.importers.motion_sync import Switchings, fit_lags
 from detach.data.importers.opportunity import import_opportunity, read_cues, read_rows
 from detach.data.quality_camera import Motion
-from detach.data.recording import read_dataset
+from detach.data.recording import (
+    Dataset,
+    LabelTrack,
+    Recording,
+    VideoTrack,
+    new_recording,
+    read_dataset,
+    write_dataset,
+    write_labels,
+    write_recording,
+)
 from detach.data.windows import load_windows
 from detach.errors import DataError
+from detach.simulate.homes import household, label_rows
 from detach.simulate.hwu_layout import write_hwu_usp
+from detach.simulate.levels import load_level
 from detach.simulate.opportunity_layout import column_names, write_opportunity
+from detach.simulate.script import write_scripts
 
 SAMPLE = Path(__file__).parents[1] / "models" / "sample"
 OFFSETS, DRIFTS = (3.0, -3.0, 0.4), (100.0, -100.0, 0.0)
@@ -311,3 +325,46 @@ def test_every_track_of_the_layout_has_its_subtitles(published: Published) -> No
     column = opportunity_columns.MID_LEVEL
     rows = read_rows(folder / "S1-ADL1_sensors_data.txt", [column])
     assert set(np.unique(rows.values[column]).astype(int)) - {0} == {m.code for m in gestures}
+
+
+@pytest.mark.slow
+def test_the_longest_run_is_written_and_read_in_full(tmp_path: Path) -> None:
+    """38.5 minutes and 250 columns, as the longest drill; the room stands still on this film."""
+    seconds, source = 2310.0, tmp_path / "source"
+    acts = write_scripts([np.random.default_rng(1)], load_level("default"), seconds)
+    rows = label_rows(household("opportunity"), acts, seconds, "")
+    with new_recording(source, "run01") as folder:
+        writer = cv2.VideoWriter(
+            str(folder / "video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 2.0, (64, 48)
+        )
+        for _ in range(int(2 * seconds)):
+            writer.write(np.full((48, 64, 3), 90, np.uint8))
+        writer.release()
+        labels = tuple(LabelTrack(name=name) for name in ("action", "other"))
+        for track in labels:
+            write_labels(folder, track, rows[track.name])
+        film = VideoTrack(
+            name="corner", file="video.mp4", fps=2.0, frames=int(2 * seconds), width_px=64,
+            height_px=48,
+        )  # fmt: skip
+        write_recording(
+            Recording(
+                folder=folder, name="run01", subject="a", run="run01", duration_s=seconds,
+                videos=(film,), labels=labels,
+            )
+        )  # fmt: skip
+    write_dataset(Dataset(folder=source, name="long", classes={}, splits={}))
+    planted = write_opportunity(
+        source, tmp_path / "opp", offset_s=(-3.0,), drift_ppm=(100.0,), size_px=(64, 48)
+    )
+    sensors = tmp_path / "opp/data/S1-ADL1/S1-ADL1_sensors_data.txt"
+    with sensors.open() as file:
+        assert len(next(file).split()) == 250
+        assert sum(1 for _ in file) > 30 * 2300
+    made = import_opportunity(tmp_path / "opp", tmp_path / "data")
+    clock = next(made.recordings()).notes["clock"]
+    at = np.array([0.0, seconds])
+    offset_s, drift_ppm = planted["S1-ADL1"]
+    found = at * (1 + 1e-6 * clock["drift_ppm"]) + clock["offset_s"]
+    truth = at * (1 + 1e-6 * drift_ppm) + offset_s
+    np.testing.assert_allclose(found, truth, atol=TOLERANCE_S)

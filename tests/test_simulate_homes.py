@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detach import recipes
+from detach.cli import main
 from detach.data.importers.hwu_usp import CLASSES, SENSORS
-from detach.errors import MachineError
-from detach.simulate import machine, record
+from detach.data.recording import read_dataset
+from detach.errors import DataError, MachineError
+from detach.simulate import hwu_kitchen, machine, record
 from detach.simulate.activities import write_sequences
 from detach.simulate.extra_sensors import extra_tracks
 from detach.simulate.home import Home
@@ -221,3 +224,42 @@ def test_a_worn_camera_sees_what_the_hand_does(graphics: str) -> None:
             camera.look(figure.head, figure.gaze)
             pictures.append(camera.picture(figure.limbs[12:]).astype(int))
     assert np.abs(pictures[0] - pictures[1]).mean() > 5
+
+
+def test_a_layout_wants_its_home_and_a_new_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", str(tmp_path / "x"), "--layout", "hwu-usp"]) == 2
+    assert "layout hwu-usp is of the home hwu; found home 'opportunity'" in capsys.readouterr().err
+    assert main(["simulate", str(tmp_path), "--layout", "opportunity++"]) == 2
+    assert "is already there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_layout_is_written_and_imported_again(graphics: str, tmp_path: Path) -> None:
+    assert graphics
+    words = ["--layout", "hwu-usp", "--home", "hwu", "--runs", "3", "--minutes", "0.3"]
+    small = ["--width-px", "64", "--height-px", "48", "--offset-s", "1.5", "--drift-ppm", "100"]
+    assert main(["simulate", str(tmp_path / "hwu"), *words, *small]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hwu"]
+    assert main(["import", "hwu-usp", str(tmp_path / "hwu"), str(tmp_path / "data")]) == 0
+    one = next(read_dataset(tmp_path / "data").recordings())
+    assert len(one.sensors) == 6
+    assert (tmp_path / "hwu/planted.json").read_text().count("1.5") == 3
+
+
+def test_a_kitchen_that_names_what_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (recipes.models_folder() / "simulate/hwu.yaml").read_text()
+    (tmp_path / "simulate").mkdir()
+    (tmp_path / "simulate/hwu.yaml").write_text(text.replace("{do: fill", "{do: fly", 1))
+    monkeypatch.setattr(hwu_kitchen, "models_folder", lambda: tmp_path)
+    for cached in (hwu_kitchen.kitchen, hwu_kitchen._raw):
+        cached.cache_clear()
+    try:
+        with pytest.raises(DataError, match=r"hwu\.yaml: cannot be read: .*'fly'"):
+            hwu_kitchen.kitchen()
+    finally:
+        for cached in (hwu_kitchen.kitchen, hwu_kitchen._raw):
+            cached.cache_clear()
