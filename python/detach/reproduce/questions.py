@@ -115,7 +115,7 @@ def home_jobs(
                 say(f"the home {home!r} is to be simulated first, {minutes:g} minutes of it")
                 continue
             _make(folder, home, minutes, say)
-        names = tuple(dict.fromkeys(rows))
+        names = tuple(dict.fromkeys([*(row for row in rows if row == LEAD), *rows]))
         jobs += make_jobs(out, {_data(home): folder}, names, seeds, base)
     return sorted(jobs, key=lambda job: job.seed)  # all first seeds first
 

@@ -33,11 +33,13 @@ WINDOW_LUX, LAMP_LUX = 180.0, 140.0
 SHADOW, SHADOW_M = 0.35, 0.5
 """How much light a person takes who is at most about so far from a sensor, on the floor plan."""
 LAMP_W = 40.0
+AJAR = 0.05
+"""Share of the travel at which a device notices that its door is open."""
 LIGHT_NOISE, POWER_NOISE = 0.01, 0.03
 
 
 @dataclass(frozen=True)
-class Heard:
+class Scene:
     """What extra sensors are made from: people, things, and light."""
 
     home: Home
@@ -77,17 +79,17 @@ def extra_tracks(home: Home, kinds: Sequence[str]) -> list[SensorTrack]:
 
 
 def read_extras(
-    heard: Heard, kinds: Sequence[str], seconds: float, rng: np.random.Generator
+    scene: Scene, kinds: Sequence[str], seconds: float, rng: np.random.Generator
 ) -> dict[str, Series]:
     """What each of them reports."""
     made: dict[str, Array] = {}
     if "sound" in kinds:
-        made |= _sound(heard, seconds, rng)
+        made |= _sound(scene, seconds, rng)
     if "light" in kinds:
-        made |= _light(heard, seconds, rng)
+        made |= _light(scene, seconds, rng)
     if "power" in kinds:
-        made |= _power(heard, seconds, rng)
-    rates = {t.name: t.hz or 1.0 for t in extra_tracks(heard.home, kinds)}
+        made |= _power(scene, seconds, rng)
+    rates = {t.name: t.hz or 1.0 for t in extra_tracks(scene.home, kinds)}
     return {name: (np.arange(len(v)) / rates[name], v) for name, v in made.items()}
 
 
@@ -95,48 +97,48 @@ def _name(kind: str, where: str) -> str:
     return f"{kind}_{where.lower().replace(' ', '_')}"
 
 
-def _sound(heard: Heard, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
+def _sound(scene: Scene, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
     """Powers of all sources, by the square of their distance, over the quiet of the room."""
-    steps = [STEP_DB + 20 * np.log10(np.maximum(p.speed, 1e-3)) for p in heard.paths]
-    things = _thing_power(heard)
-    handles = _handles(heard.home)
+    steps = [STEP_DB + 20 * np.log10(np.maximum(p.speed, 1e-3)) for p in scene.paths]
+    things = _thing_power(scene)
+    handles = _handles(scene.home)
     made = {}
-    for corner, where in heard.home.corners.items():
+    for corner, where in scene.home.corners.items():
         here = np.array(where)
-        power = np.full(len(heard.lamp), 10 ** (QUIET_DB / 10))
-        for path, db in zip(heard.paths, steps, strict=True):
+        power = np.full(len(scene.lamp), 10 ** (QUIET_DB / 10))
+        for path, db in zip(scene.paths, steps, strict=True):
             power += 10 ** (db / 10) / _square(path.at, here)
-        for script, path in zip(heard.scripts, heard.paths, strict=True):
-            power += 10 ** (_work_db(heard, script, path) / 10) / _square(path.at, here)
+        for script, path in zip(scene.scripts, scene.paths, strict=True):
+            power += 10 ** (_work_db(scene, script, path) / 10) / _square(path.at, here)
         for i, handle in enumerate(handles):
             apart = max(0.2, float(((handle - here) ** 2).sum()))
             power += things[:, i] / apart
         level = 10 * np.log10(power) + QUIET_SPREAD_DB * rng.normal(size=len(power))
-        made[_name("sound", corner)] = np.round(heard.at(level, HZ["sound"], seconds), 1)
+        made[_name("sound", corner)] = np.round(scene.at(level, HZ["sound"], seconds), 1)
     return made
 
 
-def _thing_power(heard: Heard) -> Array:
+def _thing_power(scene: Scene) -> Array:
     """How loud each thing is a metre away, from jolts and from rubbing, at each moment."""
-    felt = heard.traces.acceleration_g.astype(np.float64)
+    felt = scene.traces.acceleration_g.astype(np.float64)
     jolt = np.linalg.norm(np.diff(felt, axis=0, prepend=felt[:1]), axis=2)
     jolt = np.maximum(jolt, np.roll(jolt, 1, axis=0))
-    fraction = heard.traces.fraction.astype(np.float64)
-    reach = [thing.reach for thing in heard.home.things]
+    fraction = scene.traces.fraction.astype(np.float64)
+    reach = [thing.reach for thing in scene.home.things]
     speed = np.abs(np.diff(fraction, axis=0, prepend=fraction[:1])) * STEPS_HZ * reach
-    t_s = np.arange(len(heard.lamp)) / heard.hz
-    at_jolt = np.minimum((t_s * heard.home.sensor_hz).astype(int), len(jolt) - 1)
+    t_s = np.arange(len(scene.lamp)) / scene.hz
+    at_jolt = np.minimum((t_s * scene.home.sensor_hz).astype(int), len(jolt) - 1)
     at_speed = np.minimum((t_s * STEPS_HZ).astype(int), len(speed) - 1)
     loud = (10 ** (BANG_DB / 20) * jolt[at_jolt]) ** 2
     return np.asarray(loud + (10 ** (RUB_DB / 20) * speed[at_speed]) ** 2)
 
 
-def _work_db(heard: Heard, script: Sequence[Act], path: Path) -> Array:
+def _work_db(scene: Scene, script: Sequence[Act], path: Path) -> Array:
     """How loud what somebody does is at each moment; minus infinity for silence."""
     db = np.full(len(path.act), -np.inf)
     for i, k in enumerate(path.act):
-        spot = heard.home.spots.get(script[k].kind)
-        if spot is not None and spot.sound_db and effort(script[k], i / heard.hz) > 0.5:
+        spot = scene.home.spots.get(script[k].kind)
+        if spot is not None and spot.sound_db and effort(script[k], i / scene.hz) > 0.5:
             db[i] = spot.sound_db
     return db
 
@@ -154,33 +156,32 @@ def _handles(home: Home) -> list[Array]:
     return [np.array(data.site(f"{t.slug}_handle").xpos) for t in home.things]
 
 
-def _light(heard: Heard, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
+def _light(scene: Scene, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
     """Window and lamp, less the shadow of whoever is near."""
     made = {}
-    for corner, where in heard.home.corners.items():
+    for corner, where in scene.home.corners.items():
         here = np.array(where)
-        lamp = LAMP_LUX * 4 / (4 + float(((np.array(heard.home.lamp) - here) ** 2).sum()))
-        lux = WINDOW_LUX * heard.daylight + lamp * heard.lamp
-        for path in heard.paths:
+        lamp = LAMP_LUX * 4 / (4 + float(((np.array(scene.home.lamp) - here) ** 2).sum()))
+        lux = WINDOW_LUX * scene.daylight + lamp * scene.lamp
+        for path in scene.paths:
             near = np.exp(-((path.at - here[:2]) ** 2).sum(axis=1) / (2 * SHADOW_M**2))
             lux = lux * (1 - SHADOW * near)
         lux = lux * (1 + LIGHT_NOISE * rng.normal(size=len(lux)))
-        made[_name("light", corner)] = np.round(heard.at(lux, HZ["light"], seconds), 1)
+        made[_name("light", corner)] = np.round(scene.at(lux, HZ["light"], seconds), 1)
     return made
 
 
-def _power(heard: Heard, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
+def _power(scene: Scene, seconds: float, rng: np.random.Generator) -> dict[str, Array]:
     """A device draws more while its door is open."""
-    every = heard.home.sensor_hz
-    watts = {"Lamp": LAMP_W * heard.lamp}
-    t = (np.arange(len(heard.lamp)) / heard.hz * len(heard.traces.fraction) / seconds).astype(int)
-    for plug, (closed, opened) in heard.home.plugs.items():
-        part = heard.traces.fraction[:, heard.home.thing(plug)]
-        ajar = part[np.minimum(t, len(part) - 1)] > 1.0 / every
-        watts[plug] = np.where(ajar, opened, closed)
+    t_s = np.arange(len(scene.lamp)) / scene.hz
+    at = np.minimum((t_s * STEPS_HZ).astype(int), len(scene.traces.fraction) - 1)
+    watts = {"Lamp": LAMP_W * scene.lamp}
+    for plug, (closed, opened) in scene.home.plugs.items():
+        part = scene.traces.fraction[at, scene.home.thing(plug)]
+        watts[plug] = np.where(part > AJAR, opened, closed)
     return {
         _name("power", plug): np.round(
-            heard.at(w * (1 + POWER_NOISE * rng.normal(size=len(w))), HZ["power"], seconds), 2
+            scene.at(w * (1 + POWER_NOISE * rng.normal(size=len(w))), HZ["power"], seconds), 2
         )
         for plug, w in watts.items()
     }

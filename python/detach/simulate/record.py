@@ -25,7 +25,7 @@ from detach.data.recording import (
     write_sensor,
 )
 from detach.errors import MachineError, UsageError
-from detach.simulate.extra_sensors import EXTRAS, Heard, extra_tracks, read_extras
+from detach.simulate.extra_sensors import EXTRAS, Scene, extra_tracks, read_extras
 from detach.simulate.film import CAMERAS, Progress, Shot, film, lamp_over_time
 from detach.simulate.homes import HOMES, Household, household, label_rows
 from detach.simulate.levels import Level, load_level
@@ -282,7 +282,7 @@ def _write_sensors(
     if options.extra:
         frames = int(seconds * EXTRA_HZ)
         home = house.home
-        heard = Heard(
+        scene = Scene(
             home=home,
             scripts=scripts,
             paths=[walk_through(home, s, traces.fraction, EXTRA_HZ, frames) for s in scripts],
@@ -291,7 +291,7 @@ def _write_sensors(
             daylight=light_over_time(job.rng(7), job.level, frames, EXTRA_HZ)[:, 0],
             lamp=lamp_over_time(scripts, job.rng(8), frames, EXTRA_HZ),
         )
-        series = {**series, **read_extras(heard, options.extra, seconds, job.rng(9))}
+        series = {**series, **read_extras(scene, options.extra, seconds, job.rng(9))}
         tracks = [*tracks, *extra_tracks(home, options.extra)]
     for track in tracks:
         write_sensor(folder, track, *series[track.name])
