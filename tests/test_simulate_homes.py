@@ -178,6 +178,20 @@ def test_a_kitchen_is_parted_by_subjects() -> None:
     assert record._parts(names[:3], 5)["test"] == (names[2],)
 
 
+@pytest.mark.parametrize(
+    ("options", "runs", "windows"),
+    [
+        (Options(minutes=88.917, seed=11, runs=11), 11, 5324),
+        (Options(home="hwu", minutes=59.417, seed=11), 80, 3485),
+    ],
+)
+def test_homes_of_the_paper_s_size(options: Options, runs: int, windows: int) -> None:
+    house, count = household(options.home), record._check(Path("new"), options, 1)
+    jobs = record._jobs(Path("new"), options, DEFAULT, house, count, "none")
+    assert len(jobs) == len({job.name for job in jobs}) == runs
+    assert sum(int(job.duration_s - 2.0) + 1 for job in jobs) == windows
+
+
 def test_a_kitchen_is_written_in_whole_seconds(graphics: str, tmp_path: Path) -> None:
     assert graphics
     asked = Options(home="hwu", minutes=0.22, seed=2, runs=3, size=(48, 36), fps=5.0)
