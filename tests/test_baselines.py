@@ -28,6 +28,7 @@ from detach.evaluate import evaluate
 from detach.export import export
 from detach.model import build, embed, load_run
 from detach.report import report
+from detach.resnet import ResNetClips
 from detach.results import read_results
 from detach.train import Material, load_material, train
 from detach.train_rivals import fit
@@ -167,7 +168,7 @@ def test_a_run_of_before_the_rivals_still_loads(material: Material, tmp_path: Pa
     assert load_run(run).config.primus == PrimusConfig()
 
 
-@pytest.mark.parametrize("method", ["imu2clip", "primus", "comodo"])
+@pytest.mark.parametrize("method", ["global", "imu2clip", "primus", "comodo"])
 def test_any_module_may_watch_the_video(tmp_path: Path, method: Method) -> None:
     class Mean(nn.Module):
         def __init__(self, width: int) -> None:
@@ -188,10 +189,29 @@ def test_any_module_may_watch_the_video(tmp_path: Path, method: Method) -> None:
         fit(drawn(60, 3), index, config, tmp_path / "b", video_encoder=Mean(8), say=quiet)
 
 
-@pytest.mark.parametrize("method", ["cav-mae", "global", "detach"])
+@pytest.mark.parametrize("method", ["cav-mae", "detach"])
 def test_a_foreign_video_encoder_is_refused_where_it_cannot_be(method: Method) -> None:
     with pytest.raises(ValueError, match="video_encoder is for imu2clip"):
         build(small(method=method), 3, 4, video_encoder=nn.Identity())
+
+
+def test_tokens_are_watched_by_no_residual_network() -> None:
+    with pytest.raises(ValueError, match=r"encoders\.video must be cnn for cav-mae"):
+        build(small(method="cav-mae", encoders={"video": "resnet18"}), 3, 4)
+
+
+def test_a_rival_may_watch_with_a_residual_network(tmp_path: Path) -> None:
+    config = small(
+        method="imu2clip",
+        stage1={"epochs": 1},
+        stage2={"epochs": 0},
+        encoders={"video": "resnet18"},
+    )
+    encoder = fit(drawn(60, 3), np.arange(8), config, tmp_path, say=quiet)
+    assert encoder(torch.zeros(2, 60, 3)).shape == (2, 32)
+    for method in ("imu2clip", "global"):
+        watching = build(override(config, {"method": method}), 3, 2).get_submodule("video.encoder")
+        assert isinstance(watching, ResNetClips)
 
 
 @pytest.mark.parametrize(

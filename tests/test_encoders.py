@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from detach.config import EncoderConfig
-from detach.encoders import (
-    MIN_SAMPLES,
+from detach.encoders import MIN_SAMPLES, SensorSpatialEncoder, SensorTemporalEncoder
+from detach.resnet import Layers, ResNet, ResNetClips
+from detach.video_encoders import (
     GlobalVideoEncoder,
-    SensorSpatialEncoder,
-    SensorTemporalEncoder,
     VideoSpatialEncoder,
     VideoTemporalEncoder,
     motion_input,
     shrink,
+    video_tower,
 )
 
 SMALL = EncoderConfig(width=16, video_scale=0.125, sensor_scale=0.125)
@@ -118,3 +118,39 @@ def test_centred_motion_ignores_a_sensors_bias(centre: bool) -> None:
     x = random(2, 128, 3)
     shifted = x + torch.tensor([5.0, -2.0, 1.0])
     assert torch.allclose(net(x), net(shifted), atol=1e-4) is centre
+
+
+@pytest.mark.parametrize(("layers", "parameters"), [(18, 11_176_512), (50, 23_508_032)])
+def test_residual_networks_have_the_published_sizes(layers: Layers, parameters: int) -> None:
+    network = ResNet(layers)  # 11,689,512 and 25,557,032 with their classifier of 1000 classes
+    classifier = network.width * 1000 + 1000
+    count = sum(p.numel() for p in network.parameters())
+    assert count == parameters
+    assert count + classifier == {18: 11_689_512, 50: 25_557_032}[layers]
+
+
+@pytest.mark.parametrize(("layers", "size"), [(18, (64, 64)), (18, (112, 100)), (50, (64, 48))])
+def test_residual_networks_divide_the_picture_by_32(layers: Layers, size: tuple[int, int]) -> None:
+    network = ResNet(layers).eval()
+    maps = network(random(2, 3, *size))
+    assert maps.shape == (2, network.width, -(-size[0] // 32), -(-size[1] // 32))
+    assert torch.isfinite(maps).all()
+    assert (maps >= 0).all()
+
+
+@pytest.mark.parametrize("size", [64, 112])
+def test_residual_networks_watch_places_and_clips(size: int) -> None:
+    config = EncoderConfig(width=16, video_scale=0.125, video="resnet18")
+    frames = random(2, 3, size, size, 3)
+    assert VideoSpatialEncoder(config).eval()(frames).shape == (2, 16)
+    tower = video_tower(config, 32, None).eval()
+    assert tower(frames).shape == (2, 32)
+    assert isinstance(video_tower(EncoderConfig(), 32, None), GlobalVideoEncoder)
+
+
+def test_a_clip_is_the_mean_of_its_frames() -> None:
+    network = ResNetClips(18, 8).eval()
+    frames = random(1, 4, 3, 32, 32)
+    torch.testing.assert_close(network(frames), network(frames.flip(1)))
+    alone = torch.stack([network(frames[:, i : i + 1]) for i in range(4)]).mean(dim=0)
+    torch.testing.assert_close(network(frames), alone)

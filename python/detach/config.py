@@ -131,6 +131,9 @@ class EncoderConfig:
     """The sensor temporal encoder sees each channel less its mean over the window, as the video's
     sees frame differences: bias and tilt are left to the spatial one. On the simulated home F1 goes
     from 0.82 to 0.92."""
+    video: Literal["cnn", "resnet18", "resnet50"] = "cnn"
+    """The 2-D network of pictures: four convolutions (of ``video_scale``), or a residual network,
+    from scratch, for places and as the rivals' whole video encoder. Motion keeps 3-D ones."""
     motion: Literal["attention", "light", "transformer"] = "attention"
     """The sensor temporal encoder: convolutions, a GRU both ways and attention; convolutions and a
     GRU alone; or a transformer over patches of samples (Table 6)."""
@@ -167,10 +170,31 @@ class AugmentConfig:
     """Brightness, contrast, saturation, the same for all frames of a clip; 0: off."""
     wrong_pictures: bool = False
     """The control that must fail: windows are trained with one another's pictures."""
+    false_per_min: float = 0.0
+    """False activations of each sensor a minute, in what encoders are trained on and all their
+    training: a faulty home rather than an augmentation."""
 
     def __post_init__(self) -> None:
         _check("time_warp", self.time_warp, 0 <= self.time_warp < 1, "in [0, 1)")
         _check("colour_jitter", self.colour_jitter, 0 <= self.colour_jitter < 1, "in [0, 1)")
+        rate = self.false_per_min
+        _check("false_per_min", rate, 0 <= rate <= 600, "in [0, 600]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestedConfig:
+    """What is done to the sensors of the test part, after training: how much a run stands."""
+
+    __test__ = False  # no test of pytest's
+
+    noise: float = 0.0
+    """Standard deviation of noise, in those of each channel; switches have none."""
+    dropout: float = 0.0
+    """Chance of each sensor to be silent for a window."""
+
+    def __post_init__(self) -> None:
+        _check("noise", self.noise, 0 <= self.noise <= 100, "in [0, 100]")
+        _check("dropout", self.dropout, 0 <= self.dropout <= 1, "in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +217,7 @@ class RunConfig:
     stage1: SpatialStageConfig = field(default_factory=SpatialStageConfig)
     stage2: TemporalStageConfig = field(default_factory=TemporalStageConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    tested: TestedConfig = field(default_factory=TestedConfig)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
     imu2clip: Imu2ClipConfig = field(default_factory=Imu2ClipConfig)
     primus: PrimusConfig = field(default_factory=PrimusConfig)

@@ -29,16 +29,9 @@ from detach.baselines.whole import Global as Global
 from detach.config import EncoderConfig, Preset, RunConfig, override, preset
 from detach.data.store import write_whole
 from detach.data.windows import ChannelStats, Windows
-from detach.encoders import (
-    MIN_SAMPLES,
-    SensorSpatialEncoder,
-    VideoSpatialEncoder,
-    VideoTemporalEncoder,
-    motion_encoder,
-    motion_input,
-    shrink,
-)
+from detach.encoders import MIN_SAMPLES, SensorSpatialEncoder, motion_encoder
 from detach.errors import DataError
+from detach.video_encoders import VideoSpatialEncoder, VideoTemporalEncoder, motion_input, shrink
 
 RUN_SCHEMA = 1
 CONFIG_FILE, ENV_FILE, STATS_FILE = "config.yaml", "env.json", "stats.json"
@@ -46,8 +39,8 @@ MODEL_FILE, METRICS_FILE = "model.safetensors", "metrics.jsonl"
 
 PLACE_TEMPERATURE = 0.1
 """Of the softmax over cosines to the centroids."""
-TAKES_VIDEO_ENCODER = ("imu2clip", "primus", "comodo")
-LATER = frozenset({"imu2clip", "primus", "comodo", "cav_mae"})
+TAKES_VIDEO_ENCODER = ("imu2clip", "primus", "comodo", "global")
+LATER = frozenset({"imu2clip", "primus", "comodo", "cav_mae", "tested"})
 """Sections that runs of before 0.2 lack."""
 CONFIG_BYTES = 1_000_000
 """A longer configuration is not one of ours; reading YAML takes seconds a megabyte."""
@@ -201,6 +194,8 @@ def build(
     if video_encoder is not None and config.method not in TAKES_VIDEO_ENCODER:
         takers = ", ".join(TAKES_VIDEO_ENCODER)
         raise ValueError(f"video_encoder is for {takers}; {config.method} has its own")
+    if config.method == "cav-mae" and config.encoders.video != "cnn":
+        raise ValueError("encoders.video must be cnn for cav-mae: its own is made of tokens")
     if config.method == "supervised" and classes < 2:
         raise ValueError(f"a supervised run needs at least 2 classes, got {classes}")
     with torch.random.fork_rng(devices=[]):
@@ -223,7 +218,7 @@ def _rival(config: RunConfig, channels: int, video: nn.Module | None) -> "Rival"
         return Comodo(channels, encoders, config.comodo, video_encoder=video)
     if config.method == "cav-mae":
         return CavMae(channels, encoders, config.cav_mae)
-    return Global(channels, encoders)
+    return Global(channels, encoders, video_encoder=video)
 
 
 @contextmanager

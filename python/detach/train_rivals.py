@@ -22,11 +22,11 @@ from detach.checkpoint import Stateful
 from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
-from detach.encoders import shrink
 from detach.errors import UsageError
 from detach.key_queue import KeyQueue
 from detach.model import Rival, batches, build, load_batch, standing_still
 from detach.optimizers import Stepper
+from detach.video_encoders import shrink
 
 METHODS = ("global", "imu2clip", "primus", "comodo", "cav-mae")
 Losses = Callable[[Batch], Mapping[str, Tensor]]
@@ -49,7 +49,7 @@ def fit(
         config: What is trained, and how.
         folder: For log and checkpoints.
         video_encoder: Any module from [n, F, 3, H, W] in [0, 1] to [n, 2 encoders.width]; not for
-            cav-mae, whose video encoder is made of tokens, nor for global.
+            cav-mae, whose video encoder is made of tokens.
         say: Told in words what is being done.
 
     Raises:

@@ -20,9 +20,9 @@ from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
 from detach.distributed import World
-from detach.encoders import shrink
 from detach.model import Detach, batches
 from detach.optimizers import Stepper
+from detach.video_encoders import shrink
 
 
 def train_spatial(

@@ -22,11 +22,11 @@ from detach.config import RunConfig
 from detach.course import Course
 from detach.data.windows import Windows
 from detach.distributed import World, contrastive_loss, gather_features
-from detach.encoders import motion_input, shrink
 from detach.model import Detach, batches, embed, load_batch
 from detach.optimizers import Stepper
 from detach.stage2_loss import Features, Overlap, is_operator, stage2_loss
 from detach.stage2_loss import loss_options as loss_options  # offered here too
+from detach.video_encoders import motion_input, shrink
 
 KEPT = "momentum/epoch{}.safetensors"
 """Momentum copies after some epochs, in the run folder."""

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from detach import ops
 from detach.baseline_config import CavMaeConfig
 from detach.baselines.batch import Batch
+from detach.baselines.embedding import description, halves
 from detach.config import EncoderConfig
-from detach.encoders import resize_samples, shrink
+from detach.encoders import resize_samples
+from detach.video_encoders import shrink
 
 Modality = Literal["sensor", "video"]
 HEAD_WIDTH = 32
@@ -133,19 +135,16 @@ class CavMae(nn.Module):
 
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of all tokens [N, 2d]; it has no second half."""
-        embedding = self._alone("sensor", self._tokens("sensor", samples)).mean(dim=1)
-        return embedding, embedding[:, :0]
+        return halves(self._alone("sensor", self._tokens("sensor", samples)).mean(dim=1))
 
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """The same of frames [N, F, H, W, 3], uint8."""
         video = shrink(frames, self.config.motion_size_px)
-        embedding = self._alone("video", self._tokens("video", video)).mean(dim=1)
-        return embedding, embedding[:, :0]
+        return halves(self._alone("video", self._tokens("video", video)).mean(dim=1))
 
     def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding [N, 2d], as it is and at length 1, and nothing more [N, 0]."""
-        embedding, nothing = self.encode_sensors(samples)
-        return embedding, F.normalize(embedding, dim=1), nothing
+        return description(self.encode_sensors(samples)[0])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """What was hidden, drawn again; and the contrast of what was left, video to sensors."""

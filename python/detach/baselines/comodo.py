@@ -15,9 +15,11 @@ from detach import ops
 from detach.augment import colour_change, recolour
 from detach.baseline_config import ComodoConfig
 from detach.baselines.batch import Batch
+from detach.baselines.embedding import description, halves
 from detach.config import EncoderConfig
-from detach.encoders import SensorTemporalEncoder, shrink, video_tower
+from detach.encoders import SensorTemporalEncoder
 from detach.key_queue import KeyQueue
+from detach.video_encoders import shrink, video_tower
 
 QUEUE_MOST = 16384
 RECOLOURED = 0.4
@@ -60,20 +62,18 @@ class Comodo(nn.Module):
 
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """What is compared with the teacher [N, output]; it has no second half."""
-        embedding = self.student_head(self.sensor(samples))
-        return embedding, embedding[:, :0]
+        return halves(self.student_head(self.sensor(samples)))
 
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """What the teacher says of frames [N, F, H, W, 3], uint8: [N, output]."""
-        embedding = self.teach(self.video(shrink(frames, self.config.motion_size_px)))
-        return embedding, embedding[:, :0]
+        return halves(self.teach(self.video(shrink(frames, self.config.motion_size_px))))
 
     def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The student's embedding, as it is and at length 1, and nothing more [N, 0]."""
         embedding = self.sensor(samples)
         if self.settings.probe == "head":
             embedding = self.student_head(embedding)
-        return embedding, F.normalize(embedding, dim=1), embedding[:, :0]
+        return description(embedding)
 
     def teach(self, features: Tensor) -> Tensor:
         """The teacher's vectors [N, output], of length 1, of its features [N, 2d]."""

@@ -14,30 +14,15 @@ from torch import Tensor, nn
 from detach import ops
 from detach.baseline_config import PrimusConfig, View
 from detach.baselines.batch import Batch
+from detach.baselines.embedding import description, halves
 from detach.config import EncoderConfig
-from detach.encoders import ImuConvolutions, resize_samples, shrink, video_tower
+from detach.encoders import ImuEncoder
 from detach.key_queue import KeyQueue
+from detach.video_encoders import shrink, video_tower
 
 COLDEST = 1e-2
 QUEUE_MOST = 8192
 NOISE, SCALE, SEGMENTS = 0.1, 0.25, 4
-
-
-class SensorEncoder(nn.Module):
-    """[N, T, C] -> [N, width]: IMU2CLIP's convolutions pooled to 32 steps, and a GRU over them."""
-
-    def __init__(
-        self, channels: int, config: EncoderConfig, settings: PrimusConfig, width: int
-    ) -> None:
-        super().__init__()
-        self.samples = settings.samples
-        self.convolutions = ImuConvolutions(channels, config, pool_last=False)
-        self.recurrent = nn.GRU(self.convolutions.width, width, batch_first=True)
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """The last state of a window."""
-        _, last = self.recurrent(self.convolutions(resize_samples(samples, self.samples)))
-        return last[0]  # type: ignore[no-any-return]
 
 
 class Primus(nn.Module):
@@ -54,7 +39,8 @@ class Primus(nn.Module):
         super().__init__()
         self.config, self.settings = config, settings or PrimusConfig()
         width = self.embedding_width
-        self.sensor = SensorEncoder(channels, config, self.settings, width)
+        samples = self.settings.samples
+        self.sensor = ImuEncoder(channels, config, width, samples, pool_last=False)
         self.video = video_tower(config, width, video_encoder)
         self.to_video = nn.Linear(width, width)
         self.to_views = nn.Linear(width, width)
@@ -69,18 +55,15 @@ class Primus(nn.Module):
 
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """What is compared with the video [N, 2d]; it has no second half."""
-        embedding = self.to_video(self.sensor(samples))
-        return embedding, embedding[:, :0]
+        return halves(self.to_video(self.sensor(samples)))
 
     def encode_video(self, frames: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """The same of frames [N, F, H, W, 3], uint8."""
-        embedding = self.video(shrink(frames, self.config.motion_size_px))
-        return embedding, embedding[:, :0]
+        return halves(self.video(shrink(frames, self.config.motion_size_px)))
 
     def describe(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding [N, 2d] before its heads, as it is and at length 1, and nothing more."""
-        embedding = self.sensor(samples)
-        return embedding, F.normalize(embedding, dim=1), embedding[:, :0]
+        return description(self.sensor(samples))
 
     def losses(self, batch: Batch, memory: "Memory") -> dict[str, Tensor]:
         """The terms with the video, and those between views, weighted by c."""

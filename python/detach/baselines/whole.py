@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from detach import equations, ops
 from detach.baselines.batch import Batch
 from detach.config import EncoderConfig
-from detach.encoders import GlobalVideoEncoder, SensorTemporalEncoder, shrink
+from detach.encoders import SensorTemporalEncoder
+from detach.video_encoders import shrink, video_tower
 
 
 class Global(nn.Module):
@@ -17,11 +18,13 @@ class Global(nn.Module):
     As many numbers as Detach; the halves of its embedding mean nothing by themselves.
     """
 
-    def __init__(self, channels: int, config: EncoderConfig) -> None:
+    def __init__(
+        self, channels: int, config: EncoderConfig, *, video_encoder: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.sensor = SensorTemporalEncoder(channels, config, 2 * config.width)
-        self.video = GlobalVideoEncoder(config, 2 * config.width)
+        self.video = video_tower(config, 2 * config.width, video_encoder)
 
     def encode_sensors(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Two halves [N, d] of one feature."""

@@ -19,10 +19,10 @@ from detach.bench.options import Options, machine
 from detach.bench.table import Benchmark, Block, Row
 from detach.bench.timing import Clock, clock_of, interleave, threads
 from detach.config import RunConfig
-from detach.encoders import motion_input, shrink
 from detach.model import Detach, build
 from detach.optimizers import Stepper
 from detach.train_temporal import MomentumEncoders, freeze_spatial, loss_options
+from detach.video_encoders import motion_input, shrink
 
 RECIPE = "small"
 CHANNELS, CLUSTERS = 34, 8

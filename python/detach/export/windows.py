@@ -13,9 +13,9 @@ from detach.data.recording import Dataset, SensorTrack, read_dataset
 from detach.data.sensors import channels_of, common_sensors
 from detach.data.windows import Progress, Windows, load_windows
 from detach.edge.manifest import Channel
-from detach.encoders import motion_input, shrink
 from detach.errors import DataError
 from detach.model import Run
+from detach.video_encoders import motion_input, shrink
 
 CHECKED = 256
 CALIBRATION = 64

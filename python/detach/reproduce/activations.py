@@ -12,10 +12,10 @@ from detach.baselines.whole import Global
 from detach.data.recording import read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import load_windows
-from detach.encoders import motion_input, shrink
 from detach.errors import DataError
 from detach.evaluate import choose_track
 from detach.model import Detach, load_run
+from detach.video_encoders import GlobalVideoEncoder, motion_input, shrink
 
 FRAMES = 6
 ROWS = 3
@@ -41,6 +41,8 @@ def looks(method: Path, rival: Path) -> list[Looked]:
     ours, theirs = load_run(method), load_run(rival)
     if not isinstance(ours.model, Detach) or not isinstance(theirs.model, Global):
         raise DataError(f"{method} and {rival} must be runs of detach and of global")
+    if not isinstance(theirs.model.video, GlobalVideoEncoder):
+        raise DataError(f"{rival}: encoders.video must be cnn, whose 3-D convolutions are drawn")
     dataset = read_dataset(ours.data)
     windows = load_windows(dataset, ours.config, stats=ours.stats)
     parts = split_windows(windows, dataset, ours.config.split)
@@ -84,6 +86,7 @@ def _maps(ours: Detach, theirs: Global, frames: torch.Tensor) -> dict[str, NDArr
     trunk = spatial.trunk(shrink(frames, None)[0].permute(0, 3, 1, 2))
     thing = (spatial.thing(trunk) * spatial.attention(trunk)).abs().mean(dim=1)
     whole = shrink(frames, theirs.config.motion_size_px).permute(0, 4, 1, 2, 3)
+    assert isinstance(theirs.video, GlobalVideoEncoder)  # noqa: S101 -- `looks` has looked
     other = theirs.video.convolutions(whole).abs().mean(dim=1)[0]
     return {
         "DETACH, temporal": temporal.double().numpy(),

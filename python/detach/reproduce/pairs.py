@@ -20,12 +20,12 @@ from detach.data.recording import read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import Windows, load_windows
 from detach.distributed import ALONE
-from detach.encoders import motion_input
 from detach.errors import DataError
 from detach.evaluate import choose_track
 from detach.model import Detach, Run, batches, build, load_batch, load_run
 from detach.stage2_loss import loss_options
 from detach.train_temporal import KEPT, Places, kept_epochs
+from detach.video_encoders import motion_input
 
 MOST = 400
 """Windows whose pairs are looked at: 160,000 pairs."""
