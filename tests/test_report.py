@@ -80,7 +80,7 @@ def test_report_is_one_complete_page_without_outside_references(run: Path) -> No
     links = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert links
     assert all(link.startswith(("data:", "#")) for link in links)
-    assert not re.findall(r"url\((?!#)|@import|<script|<link", html)
+    assert not re.findall(r"url\((?!#|\$\{data)|@import|<script[^>]*src|<link", html)
     outside = set(re.findall(r"https?://[^\"' <]+", html))
     assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     for heading in ("Results", "Windows to look at", "Class by class", "Video and sensors"):
@@ -91,6 +91,12 @@ def test_report_is_one_complete_page_without_outside_references(run: Path) -> No
     assert "detach train tiny --out run" in html
     assert "Lower stage1.learning_rate" in html
     assert html.count('src="data:image/jpeg') >= 4
+    held = re.search(r'id="map-points">(.*?)</script>', html)
+    assert held is not None
+    points = json.loads(held[1])
+    assert len(points["panels"]) == 2
+    assert len(points["words"]) == len(points["panels"][0]) == 39
+    assert re.match(r"r3 at 0:00 \u00b7 .* \u00b7 said ", points["words"][0])
 
 
 def test_report_says_why_it_shows_no_recordings(run: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from detach.report.style import (
     SERIES,
     SURFACE,
     TEAL,
+    in_view,
     method_colour,
     new_figure,
     styled,
@@ -120,12 +121,15 @@ def cluster_sizes(epochs: NDArray[Any], sizes: NDArray[Any]) -> str:
 def embedding_maps(
     maps: Mapping[str, NDArray[Any]],
     colourings: Sequence[tuple[str, tuple[str, ...], NDArray[Any]]],
-) -> str:
+) -> tuple[str, list[NDArray[np.float64]]]:
     """t-SNE of each modality (columns) coloured by each labeling (rows), named in place.
 
     Args:
         maps: Points [n, 2] of each modality.
         colourings: (title, names, label of each point; -1 is none).
+
+    Returns:
+        The figure, and where its points stand in it, [n, 2] of each panel, row by row.
     """
     figure, axes = new_figure(3.75 * len(colourings), len(colourings), len(maps))
     for row, (title, names, label) in enumerate(colourings):
@@ -140,7 +144,8 @@ def embedding_maps(
             _name_groups(ax, points, label, names, rank)
             ax.set_axis_off()
             ax.set_aspect("equal", adjustable="datalim")
-    return to_svg(figure, "t-SNE maps of sensor and video embeddings", dpi=170)
+    drawn = in_view(figure, axes, list(maps.values()), dpi=170)
+    return to_svg(figure, "t-SNE maps of sensor and video embeddings", dpi=170), drawn
 
 
 @styled

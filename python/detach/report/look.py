@@ -1,6 +1,6 @@
 """What needs the recordings again: maps of the embeddings and windows to look at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from detach.assess import PLACE_TRACKS
 from detach.data.recording import read_dataset
 from detach.data.windows import Windows, load_windows
 from detach.model import Embeddings, Supervised, embed, load_run
+from detach.report.hover import Strips, strips_of
 from detach.report.strips import Sample, choose, usual_motion
 from detach.results import Task
 from detach.scores import Floats, Ints
@@ -29,6 +30,8 @@ class Look:
     """t-SNE points [n, 2] by modality."""
     colourings: tuple[Colouring, ...]
     samples: tuple[Sample, ...]
+    strips: Strips | None = None
+    """Film strips of points of the maps."""
 
 
 def look_at(folder: Path, task: Task, probability: Floats, say: Callable[[str], None]) -> Look:
@@ -55,7 +58,10 @@ def look_at(folder: Path, task: Task, probability: Floats, say: Callable[[str], 
     say(f"maps of {min(len(index), POINTS_MAX)} windows")
     some = np.sort(np.random.default_rng(0).permutation(len(index))[:POINTS_MAX])
     found = embed(run.model, windows, index[some])
-    return Look(maps_of(found), _colourings(windows, index[some], task), samples)
+    colourings = _colourings(windows, index[some], task)
+    said = [task.classes[i] for i in probability[position[some]].argmax(axis=1)]
+    strips = strips_of(windows, index[some], _words(windows, index[some], colourings, said))
+    return Look(maps_of(found), colourings, samples, strips)
 
 
 def maps_of(found: Embeddings) -> dict[str, NDArray[np.float32]]:
@@ -92,6 +98,19 @@ def _colourings(windows: Windows, index: Ints, task: Task) -> tuple[Colouring, .
         (track, windows.classes[track], windows.labels[track][index].astype(np.int64))
         for track in tracks
     )
+
+
+def _words(
+    windows: Windows, index: Ints, colourings: Sequence[Colouring], said: Sequence[str]
+) -> list[str]:
+    """What is known of each window: where and when, its labels, the answer."""
+    words = []
+    for n, i in enumerate(index.tolist()):
+        labels = [names[int(label[n])] for _, names, label in colourings if label[n] >= 0]
+        minute, second = divmod(int(windows.start_s[i]), 60)
+        where = f"{windows.recordings[int(windows.recording[i])]} at {minute}:{second:02d}"
+        words.append(f"{where} \u00b7 {', '.join(dict.fromkeys(labels))} \u00b7 said {said[n]}")
+    return words
 
 
 def _sample(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from detach import __version__
 from detach.data.store import write_whole
 from detach.errors import DataError
 from detach.evaluate import find_runs
-from detach.report import figures, strips
+from detach.report import figures, hover, strips
 from detach.report.look import Look, look_at
 from detach.report.story import (
     Story,
@@ -72,12 +73,19 @@ def render(stories: Sequence[Story], table: Table, look: Look | None, problem: s
     page = environment.from_string(text)
     html = ""
     for shown in _fewer(look):
-        svg = {k: Markup(v) for k, v in _figures(stories, shown).items()}  # noqa: S704
+        found, points = _figures(stories, shown)
+        svg = {k: Markup(v) for k, v in found.items()}  # noqa: S704
         films = [_film(s) for s in shown.samples] if shown else []
         for film in films:
             film["traces"] = Markup(film["traces"])  # noqa: S704
         html = page.render(
-            **facts(stories, table), table=table, svg=svg, films=films, problem=problem
+            **facts(stories, table),
+            table=table,
+            svg=svg,
+            films=films,
+            problem=problem,
+            points=Markup(points),  # noqa: S704  JSON of ours, without a <
+            script=Markup(hover.script()),  # noqa: S704
         )
         if len(html.encode()) <= LIMIT_BYTES:
             break
@@ -163,8 +171,10 @@ def spread(cell: Cell) -> str:
     return "" if math.isnan(cell.low) else f"[{cell.low:.2f}, {cell.high:.2f}]"
 
 
-def _figures(stories: Sequence[Story], look: Look | None) -> dict[str, str]:
+def _figures(stories: Sequence[Story], look: Look | None) -> tuple[dict[str, str], str]:
+    """SVG by name, and what the maps show of a point."""
     found: dict[str, str] = {}
+    points = ""
     curves = change_curves(stories)
     if curves:
         staged = next(s for s in stories if phases(s) or sizes(s))
@@ -178,14 +188,15 @@ def _figures(stories: Sequence[Story], look: Look | None) -> dict[str, str]:
     if panels:
         found["losses"] = figures.loss_curves(panels)
     if look and look.maps:
-        found["maps"] = figures.embedding_maps(look.maps, look.colourings)
+        found["maps"], drawn = figures.embedding_maps(look.maps, look.colourings)
+        points = hover.page_data(look.strips, drawn) if look.strips else ""
     main = main_task(stories)
     if main:
         found.update(_answer_figures(stories, main))
         places = main[0].results.places if main[0].results else ()
         if places:
             found["places"] = figures.contingency(places[0].counts, places[0].names)
-    return found
+    return found, points
 
 
 def _answer_figures(stories: Sequence[Story], main: tuple[Story, Task, Answer]) -> dict[str, str]:
@@ -290,7 +301,8 @@ def _fewer(look: Look | None) -> list[Look | None]:
     """The look, and then with fewer pictures, for pages that come out too large."""
     if look is None:
         return [None]
-    return [look, Look(look.maps, look.colourings, look.samples[:3]), None]
+    bare = replace(look, strips=None)
+    return [look, bare, replace(bare, samples=look.samples[:3]), None]
 
 
 def _film(sample: strips.Sample) -> dict[str, Any]:

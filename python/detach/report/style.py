@@ -3,8 +3,8 @@
 import functools
 import io
 import re
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
+Drawn = TypeVar("Drawn")
 
 # Colours that stand for variables of the page, so that figures turn dark with it.
 INK, MUTED, GRID, SURFACE = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -43,6 +44,8 @@ METHOD_COLOURS = {
     "cav-mae": SERIES[9],
 }
 
+POINTS_AN_INCH = 72
+"""Units of an SVG's view."""
 WIDTH_IN = 7.5
 """Full width of the page's column; one point is then one point."""
 
@@ -90,11 +93,11 @@ def method_colour(name: str, position: int = 0) -> str:
     return METHOD_COLOURS.get(stem, GREY)
 
 
-def styled(draw: Callable[P, str]) -> Callable[P, str]:
+def styled(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
     """Draws under the house's settings, whatever the caller's matplotlib is set to."""
 
     @functools.wraps(draw)
-    def under_style(*args: P.args, **kwargs: P.kwargs) -> str:
+    def under_style(*args: P.args, **kwargs: P.kwargs) -> Drawn:
         with mpl.rc_context(_RC):
             return draw(*args, **kwargs)
 
@@ -105,6 +108,24 @@ def new_figure(height_in: float, rows: int = 1, columns: int = 1, **options: Any
     """A figure of the page's width with ``rows`` x ``columns`` axes [rows, columns]."""
     figure = Figure(figsize=(WIDTH_IN, height_in))
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def in_view(
+    figure: Figure, axes: NDArray[Any], points: Sequence[NDArray[Any]], dpi: int
+) -> list[NDArray[np.float64]]:
+    """Where ``points`` [n, 2] of each column stand in the SVG that `to_svg` will make.
+
+    One array for each of the ``axes`` [rows, columns], row by row, x to the right and y down.
+    """
+    figure.set_dpi(dpi)
+    figure.draw_without_rendering()
+    high = figure.get_figheight() * POINTS_AN_INCH
+    found = []
+    for row in axes:
+        for ax, own in zip(row, points, strict=True):
+            at = ax.transData.transform(own) * POINTS_AN_INCH / dpi
+            found.append(np.stack([at[:, 0], high - at[:, 1]], axis=1))
+    return found
 
 
 def to_svg(figure: Figure, label: str, dpi: int = 150) -> str:

@@ -167,7 +167,7 @@ def _maps(out: Path, data: str) -> tuple[str, str]:
     task = story.results.tasks[0]
     answer = next(a for a in task.answers if a.kind == "method")
     look = look_at(story.folder, task, answer.probability, lambda _: None)
-    return shown.embedding_maps(look.maps, look.colourings), "t-SNE of test windows, seeded."
+    return shown.embedding_maps(look.maps, look.colourings)[0], "t-SNE of test windows, seeded."
 
 
 def _looks(out: Path, data: str) -> tuple[str, str]:
