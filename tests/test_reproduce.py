@@ -13,19 +13,18 @@ import numpy as np
 import pytest
 
 from detach.cli import main
-from detach.config import override, preset
+from detach.config import preset
 from detach.course import Course
 from detach.data.recording import read_dataset
-from detach.data.splits import split_windows
-from detach.data.windows import load_windows
-from detach.errors import DataError, DivergedError, UsageError
+from detach.errors import DataError, DivergedError, MachineError, UsageError
+from detach.evaluate import evaluate
 from detach.reproduce import Options, questions, reproduce
 from detach.reproduce import queue as queueing
 from detach.reproduce.figures import FIGURES
-from detach.reproduce.paper import ARXIV, CAMERA_READY
-from detach.reproduce.questions import QUESTIONS, Question, Try
-from detach.reproduce.queue import budget_s, make_jobs
-from detach.reproduce.rows import LEAD, ROWS, TABLES, configured, wanted
+from detach.reproduce.questions import Question, Try
+from detach.reproduce.queue import make_jobs
+from detach.reproduce.rows import LEAD, TABLES
+from detach.results import read_results
 
 RECIPE = """
 split: {by: dataset}
@@ -78,44 +77,25 @@ def finished(homely: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_every_row_is_a_configuration_of_its_own(name: str) -> None:
-    base = preset("recommended")
-    config = configured(name, base, 3)
-    assert config.seed == 3
-    changed = override(config, {"seed": 0}) != base
-    assert changed == (name != LEAD)
-    others = [configured(other, base, 3) for other in ROWS if other != name]
-    assert config not in others or name == "authors-code"
-
-
-def test_tables_name_rows_that_exist_and_their_numbers_rows_of_theirs() -> None:
-    assert set(wanted(tuple(TABLES))) <= set(ROWS)
-    for number, name in (*ARXIV, *CAMERA_READY):
-        assert name in TABLES[number].rows
-    for number in range(1, 7):
-        assert all((number, name) in ARXIV for name in TABLES[number].rows)
-    assert ARXIV[1, "cav-mae"] == ((0.56, 0.58), (0.70, 0.55))
-    assert ARXIV[3, "infonce"] == ((0.59, 0.73), (0.49, 0.62))
-    assert CAMERA_READY[1, LEAD].opportunity.map == 0.87
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("2h", 7200), ("45", 45), ("1.5 m", 90)]
-)
-def test_budgets_are_read(text: str, seconds: float) -> None:
-    assert budget_s(text) == seconds
-
-
-def test_rows_that_differ_in_stage_2_alone_share_stage_1(tmp_path: Path) -> None:
-    jobs = make_jobs(tmp_path, {"x": tmp_path}, tuple(ROWS), 2, preset("recommended"))
-    assert [job.seed for job in jobs] == sorted(job.seed for job in jobs)
-    sharing = {job.row for job in jobs if job.lead is not None}
-    assert {"infonce", "no-spatial-weight", "hcl", "stage1", "weight-learns"} <= sharing
-    apart = {LEAD, "global", "primus", "odc", "no-refinement", "confident-100", "light", "shuffled"}
-    assert not sharing & apart
-    one = next(job for job in jobs if job.row == "hcl" and job.seed == 1)
-    assert one.lead == tmp_path / "runs" / "x" / LEAD / "seed1"
+def test_a_row_that_differs_in_its_test_alone_takes_the_weights(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    jobs = make_jobs(out, {"tiny": homely}, ("noise-100",), 1, preset("recommended"))
+    assert jobs[0].twin == out / "runs/tiny/detach/seed0"
+    monkeypatch.setattr(queueing, "train", None)  # would be called in vain
+    words = ["--data", str(homely), "--config", recipe, "--seeds", "1", "--out", str(out)]
+    monkeypatch.setitem(TABLES, 10, replace(TABLES[10], ours=("noise-100", "dropout-30")))
+    assert main(["reproduce", *words, "--table", "10"]) == 0
+    runs = out / "runs/tiny"
+    for name in ("noise-100", "dropout-30"):
+        a, b = (runs / x / "seed0/model.safetensors" for x in ("detach", name))
+        assert a.read_bytes() == b.read_bytes()
+    rows = csv.DictReader((out / "tables.csv").read_text().splitlines())
+    f1 = {r["row"]: r["value"] for r in rows if r["metric"] == "f1"}
+    assert f1["noise-100"] != json.loads((runs / "detach/seed0/results.json").read_text())
+    assert all(0 <= float(value) <= 1 for value in f1.values())
 
 
 def test_a_table_stands_beside_theirs(finished: Path) -> None:
@@ -221,6 +201,51 @@ def test_ctrl_c_keeps_what_is_finished(
     assert "| w/o W spatial | 1 |" in text
 
 
+def test_a_full_disk_keeps_what_is_finished(
+    finished: Path,
+    homely: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MachineError("model.safetensors: 9 bytes could not be written: the disk is full")
+
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(queueing, "train", full)
+    words = ["--out", str(tmp_path / "out"), "--data", str(homely), "--config", recipe]
+    assert main(["reproduce", *words, "--table", "2", "4", "--seeds", "1"]) == 4
+    assert "the disk is full" in capsys.readouterr().err
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| w/o momentum encoder | 0 | not run |" in text
+    assert "| w/o W spatial | 1 |" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("test", "mAP leaves out open left (no test item)"),
+        ("train", "test windows of classes absent from train"),
+    ],
+)
+def test_a_class_absent_from_a_part_is_named(
+    finished: Path, homely: Path, tmp_path: Path, part: str, said: str
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(homely, data)
+    shutil.copytree(finished, out)
+    for name in read_dataset(data).splits[part]:
+        path = data / name / "labels/activity.csv"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if "open left" not in line))
+    run = out / "runs/tiny/detach/seed0"
+    (run / "results.json").unlink()
+    table = evaluate([run], data)
+    told = f"{table} {read_results(run).counts}"
+    assert said in told
+
+
 def test_a_row_that_diverges_is_told_and_the_others_go_on(
     finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +262,7 @@ def test_a_row_that_diverges_is_told_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tables": (12,)}, "there is no table 12; there are 1 "),
+        ({"tables": (99,)}, "there is no table 99; there are 1 "),
         ({"figures": (1,)}, "there is no figure 1; there are 4 "),
         ({"budget": "soon"}, "budget must be like 90s"),
         ({"budget": "0s"}, "budget must be like 90s"),
@@ -355,31 +380,9 @@ def test_a_question_is_answered_by_what_was_run(
     assert not (out / "data").exists()
 
 
-def test_every_try_is_a_row_in_a_home() -> None:
-    for question in QUESTIONS.values():
-        assert {t.row for t in question.tries} <= set(ROWS)
-        assert {t.home for t in question.tries} <= set(questions.HOMES)
-    assert not set(QUESTIONS) & set(FIGURES)
-
-
 def test_homes_are_planned_before_they_are_made(recipe: str, tmp_path: Path) -> None:
     said: list[str] = []
     asked = Options(out=tmp_path, config=recipe, figures=(15,), plan_only=True, home_minutes=5)
     assert reproduce(asked, said.append) is None
     assert any("'head' is to be simulated first, 5 minutes" in line for line in said)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_windows_of_an_unseen_class_stay_out_of_pretraining(homely: Path) -> None:
-    dataset = read_dataset(homely)
-    base = override(preset("recommended"), {"video": {"size_px": 32, "frames": 6}})
-    windows = load_windows(dataset, base, video=False)
-    track, classes = next(iter(windows.classes.items()))
-    split = replace(base.split, unseen=(classes[0],))
-    parts = split_windows(windows, dataset, split)
-    whole = split_windows(windows, dataset, base.split)
-    assert 0 not in windows.labels[track][parts["pretrain"]]
-    assert len(parts["pretrain"]) < len(whole["pretrain"])
-    assert np.array_equal(parts["train"], whole["train"])
-    with pytest.raises(UsageError, match=r"split\.unseen: no class 'Moon'; there are "):
-        split_windows(windows, dataset, replace(base.split, unseen=("Moon",)))

@@ -40,6 +40,8 @@ STAGE2: dict[str, dict[str, Any]] = {
     "without spatial weight": {"lambda_hard": 1.0},
     "without temporal weight": {"temporal": "none"},
     "constant weight": {"negatives": "constant"},
+    "hard negatives emphasised": {"negatives": "emphasised"},
+    "hard negatives eased": {"negatives": "eased"},
     "HCL": {"negatives": "hcl"},
     "debiased": {"negatives": "debiased"},
     "weight not detached": {"detach_weight": False},
@@ -168,6 +170,28 @@ def test_the_constant_weight_is_the_mean_of_the_real_ones() -> None:
     found = stage2_loss(
         parts, slow, replace(stage, negatives="constant"), plain=False, overlap=overlap
     )
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "power"), [("emphasised", 1.0), ("eased", -1.0)])
+def test_hard_negatives_weigh_more_or_less_at_the_same_mean(kind: str, power: float) -> None:
+    parts, slow, overlap = features()
+    stage = preset("recommended").stage2
+    weight = equations.negative_weight(parts[0], parts[2], *slow)
+    n = len(weight)
+    other = ~torch.eye(n, dtype=torch.bool)
+    similar = equations.spatial_similarity(parts[0], parts[2])
+    own = equations.spatial_weight(similar) ** power
+    own = own * weight[other].mean() / own[other].mean()
+    hard = other & (torch.arange(n)[:, None] % 3 == torch.arange(n) % 3)
+    easy = other & ~hard
+    assert (own[hard].mean() > own[easy].mean()) == (power > 0)
+    video, sensor = equations.video_embedding(*parts[:2]), equations.sensor_embedding(*parts[2:])
+    expected = equations.contrast_loss(
+        video, sensor, own.fill_diagonal_(0.0), temperature=stage.temperature
+    )
+    changed = replace(stage, negatives=kind)  # type: ignore[arg-type]
+    found = stage2_loss(parts, slow, changed, plain=False, overlap=overlap)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

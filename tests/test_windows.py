@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from detach.config import EncoderConfig, SensorConfig, override
+from detach.config import EncoderConfig, RunConfig, SensorConfig, override
 from detach.data import labels as labelling
 from detach.data.recording import (
     Intervals,
@@ -19,8 +19,8 @@ from detach.data.recording import (
     write_sensor,
 )
 from detach.data.sensors import ChannelStats
-from detach.data.windows import Windows, split_windows
-from detach.errors import DataError
+from detach.data.windows import Windows, load_windows, split_windows
+from detach.errors import DataError, UsageError
 
 from .tiny import CONFIG, configured, edit, load, tiny  # type: ignore[import-not-found]
 
@@ -326,3 +326,18 @@ def test_the_control_shows_other_windows_pictures(windows: Windows) -> None:
     assert_array_equal(wrong.samples, windows.samples)
     with pytest.raises(ValueError, match="cannot be selected from"):
         wrong.select(index)
+
+
+def test_windows_of_an_unseen_class_stay_out_of_pretraining(tiny_dataset: Path) -> None:
+    dataset = read_dataset(tiny_dataset)
+    base = RunConfig()
+    windows = load_windows(dataset, base, video=False)
+    track, classes = next(iter(windows.classes.items()))
+    split = dataclasses.replace(base.split, unseen=(classes[0],))
+    parts = split_windows(windows, dataset, split)
+    whole = split_windows(windows, dataset, base.split)
+    assert 0 not in windows.labels[track][parts["pretrain"]]
+    assert len(parts["pretrain"]) < len(whole["pretrain"])
+    assert np.array_equal(parts["train"], whole["train"])
+    with pytest.raises(UsageError, match=r"split\.unseen: no class 'Moon'; there are "):
+        split_windows(windows, dataset, dataclasses.replace(base.split, unseen=("Moon",)))

@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 
 from detach.assess import Cut, assess
-from detach.config import RunConfig, override
+from detach.config import RunConfig, TestedConfig, override
+from detach.data.disturb import with_noise
 from detach.data.recording import Dataset, read_dataset
 from detach.data.splits import split_windows
 from detach.data.windows import load_windows
@@ -58,6 +59,10 @@ def evaluate(
         run = load_run(folder)
         if background:
             run = replace(run, config=override(run.config, {"windows": {"background": True}}))
+        if leave_one_run_out and run.config.tested != TestedConfig():
+            raise UsageError(
+                f"{folder}: tested.* changes the test part alone; leave-one-run-out has none"
+            )
         cut = _cut(run, data or run.data, cuts, say)
         if isinstance(run.model, Supervised):
             protocols = ("split",)  # it learned from the labels of all but the test part
@@ -136,10 +141,14 @@ def choose_track(config: RunConfig, dataset: Dataset, track: str | None) -> str:
 def _cut(run: Run, data: Path, known: dict[str, Cut], say: Callable[[str], None]) -> Cut:
     """Windows of a run's data, cut and normalised as in training."""
     c = run.config
-    key = repr((data, c.windows, c.sensors, c.video, c.encoders.flow, c.split, run.stats))
+    parts_of = (c.windows, c.sensors, c.video, c.encoders.flow, c.split, c.tested)
+    key = repr((data, *parts_of, run.stats))
     if key not in known:
         dataset = read_dataset(data)
         windows = load_windows(dataset, c, stats=run.stats, progress=say)
         parts = split_windows(windows, dataset, c.split)
+        if c.tested.noise or c.tested.dropout:
+            test, tested = parts["test"], c.tested
+            windows = with_noise(windows, test, tested.noise, tested.dropout, c.split.seed)
         known[key] = Cut(dataset, windows, parts, {})
     return known[key]

@@ -13,6 +13,8 @@ from detach import equations, ops
 from detach.config import TemporalStageConfig
 from detach.optimizers import full_precision
 
+CONTROLS = ("constant", "emphasised", "eased")
+"""Weights that stand in for W, brought to the mean of W over the negatives of a batch."""
 DEBIAS, HARDNESS = 0.1, 1.0
 """tau+ and beta of the authors of the debiased loss and of HCL."""
 
@@ -107,11 +109,11 @@ def _written_out(
     mask = overlap.mask() if stage.mask_overlap else None
     kind = "weighted" if plain else stage.negatives
     weight = None if kind in {"hcl", "debiased"} else _weight(features, slow, stage, options)
-    if kind == "constant" and weight is not None:
+    if weight is not None and kind in CONTROLS:
         counted = ~torch.eye(len(weight), dtype=torch.bool, device=weight.device)
         counted = counted if mask is None else counted & ~mask
-        mean = (weight * counted).sum() / counted.sum().clamp(min=1)
-        weight = mean.expand_as(weight)
+        own = _control(kind, features, options).detach()
+        weight = own * (weight * counted).sum() / (own * counted).sum().clamp(min=1e-6)
     if weight is not None and not stage.transpose:  # both ways see W as it is
         logits = video @ sensor.T / stage.temperature
         shown = weight if mask is None else weight.masked_fill(mask, 0.0)
@@ -138,6 +140,14 @@ def _embeddings(features: Features, stage: TemporalStageConfig) -> tuple[Tensor,
         equations.video_embedding(features.video_spatial.float(), video),
         equations.sensor_embedding(features.sensor_spatial.float(), sensor),
     )
+
+
+def _control(kind: str, features: Features, options: LossOptions) -> Tensor:
+    """1; Eq. 8, which emphasises hard negatives; or its inverse, which eases them; [N, N]."""
+    places = features.video_spatial.float(), features.sensor_spatial.float()
+    similar = equations.spatial_similarity(*places)
+    hard = equations.spatial_weight(similar, lambda_hard=options["lambda_hard"])
+    return {"constant": torch.ones_like(hard), "emphasised": hard, "eased": 1 / hard}[kind]
 
 
 def _weight(

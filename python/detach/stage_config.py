@@ -26,6 +26,8 @@ class SpatialStageConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     clusters: int | None = None
     """K; None takes the number of distinct sensor places plus one for quiet windows."""
+    places: Literal["given", "auto"] = "given"
+    """``auto`` finds K instead: the finest partition that two halves of the windows agree on."""
     head: Literal["centroids", "learnable"] = "centroids"
     cluster_temperature: float = 0.1
     """tau of the cosine classifier on centroids."""
@@ -56,6 +58,8 @@ class SpatialStageConfig:
         _check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0, ">= 0")
         _check("joint_epochs", self.joint_epochs, self.joint_epochs >= 0, ">= 0")
         _check("clusters", self.clusters, self.clusters is None or self.clusters >= 2, ">= 2")
+        free = self.places == "given" or self.clusters is None
+        _check("clusters", self.clusters, free, "none where places are found (auto)")
         every = self.centroid_every
         _check("centroid_every", every, every is None or every >= 1, ">= 1")
         _check("bank_momentum", self.bank_momentum, 0 < self.bank_momentum <= 1, "in (0, 1]")
@@ -86,10 +90,14 @@ class TemporalStageConfig:
     """Temporal similarity within the modalities (Eq. 9), across them, or no damping."""
     transpose: bool = True
     """The sensor-to-video direction takes the transposed weight."""
-    negatives: Literal["weighted", "constant", "hcl", "debiased"] = "weighted"
-    """``weighted``: Eq. 12. ``constant``: every W is the batch's mean W. ``hcl``: weights from the
-    logits themselves (Robinson et al. 2021); ``debiased``: none, less the expected share of
-    positives (Chuang et al. 2020). Both losses with their authors' tau+ of 0.1, HCL with beta 1."""
+    negatives: Literal["weighted", "constant", "emphasised", "eased", "hcl", "debiased"] = (
+        "weighted"
+    )
+    """``weighted``: Eq. 12. ``constant``: every W is the batch's mean W. ``emphasised``: W is Eq. 8
+    and ``eased`` its inverse, either brought to that mean, so that only where hard negatives stand
+    differs. ``hcl``: weights from the logits themselves (Robinson et al. 2021); ``debiased``: none,
+    less the expected share of positives (Chuang et al. 2020). Both with their authors' tau+ of 0.1,
+    HCL with beta 1."""
     logits: Literal["whole", "temporal"] = "whole"
     """``temporal`` leaves the spatial halves out of Eq. 12; they still weight."""
     detach_weight: bool = True

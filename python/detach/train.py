@@ -3,27 +3,27 @@
 import fcntl
 import hashlib
 import os
-import platform
-import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from detach import __version__
 from detach.config import RunConfig, flatten
 from detach.course import Course
-from detach.data.recording import Dataset, read_dataset, write_json
-from detach.data.splits import split_windows
-from detach.data.windows import Windows, load_windows
+from detach.data.recording import write_json
+from detach.data.windows import Windows
+from detach.devices import check_machine, environment
+from detach.devices import pick_device as pick_device  # offered here too
 from detach.distributed import ALONE, World, joined, share_batch_norms
-from detach.errors import DataError, MachineError, UsageError
+from detach.errors import DataError, UsageError
+from detach.material import Material as Material  # offered here too
+from detach.material import as_trained_on, count_places
+from detach.material import load_material as load_material  # offered here too
 from detach.model import (
     CONFIG_FILE,
     ENV_FILE,
@@ -43,42 +43,7 @@ from detach.train_spatial import train_spatial
 from detach.train_supervised import train_supervised
 from detach.train_temporal import train_temporal
 
-MOST_THREADS = 1024
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a run is made from, loaded once for several seeds."""
-
-    dataset: Dataset
-    windows: Windows
-    parts: dict[str, NDArray[np.int64]]
-    track: str
-
-
-def load_material(data: Path, config: RunConfig, say: Say) -> Material:
-    """Reads a data set and cuts it.
-
-    Raises:
-        DataError: The data set lacks what the configuration asks for.
-    """
-    dataset = read_dataset(data)
-    track = config.split.track or next(iter(dataset.classes), "")
-    if track and track not in dataset.classes:
-        raise DataError(
-            f"{data}: there is no label track {track!r}; it has {', '.join(dataset.classes)}"
-        )
-    pictures = config.method != "supervised"
-    windows = load_windows(dataset, config, progress=say, video=pictures)
-    if pictures and not windows.pictures:
-        raise DataError(
-            f"{data}: no recording has a video, which --method {config.method} learns from; only "
-            "--method supervised trains without"
-        )
-    parts = split_windows(windows, dataset, config.split)
-    say(", ".join(f"{name} {len(index)}" for name, index in parts.items()) + " windows")
-    return Material(dataset, windows, parts, track)
 
 
 def train(
@@ -117,10 +82,9 @@ def _train(
     say: Say,
     world: World,
 ) -> None:
-    windows, index = material.windows, material.parts["pretrain"]
-    if config.augment.wrong_pictures:
-        windows = windows.with_wrong_pictures(index, config.seed)
-    clusters = config.stage1.clusters or _places(material)
+    index = material.parts["pretrain"]
+    windows = as_trained_on(material, config)
+    clusters, curve = count_places(material, windows, config, say)
     classes = material.windows.classes.get(material.track, ())
     if len(index) < max(2 * clusters, 2):
         raise DataError(f"{len(index)} windows to train on are too few for {clusters} clusters")
@@ -137,13 +101,15 @@ def _train(
         "notes": dict(material.dataset.notes),
         "channels": [c.name for c in windows.channels],
     }
+    if curve:
+        about["places_curve"] = [asdict(point) for point in curve]
     if stage1_from is not None:
         _take_spatial(model, config, stage1_from, Path(about["data"]))
         about["stage1_from"] = stage1_from.name
     course = Course(out, config.seed, resume=resume, say=say, world=world)
     if world.first:
         save_config(out, config, about)
-        write_json(out / ENV_FILE, _environment(device, world))
+        write_json(out / ENV_FILE, environment(device, world))
     with course.listening():
         _fit(model, windows, material, course, config, spatial=stage1_from is None)
     world.lead(lambda: save_run(out, config, model, windows.stats, about))
@@ -257,44 +223,6 @@ def _take_spatial(model: Network, config: RunConfig, folder: Path, data: Path) -
     model.load_state_dict(spatial, strict=False)
 
 
-def pick_device(name: str, world: World = ALONE) -> torch.device:
-    """The device to train on; ``auto`` takes a GPU where there is one.
-
-    Raises:
-        UsageError: It is none of those there are.
-        MachineError: A GPU is asked for and there is none.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise UsageError(f"device must be auto, cpu, cuda or cuda:0 and so on, got {name!r}")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineError(
-            f"device {name} was asked for, but torch {torch.__version__} sees no GPU; "
-            "use --device cpu, or install a CUDA build of torch"
-        )
-    if name == "cuda" and not world.alone:
-        return torch.device("cuda", torch.cuda.current_device())  # its own, chosen when it joined
-    return torch.device(name)
-
-
-def _check_machine(out: Path, config: RunConfig) -> None:
-    """Threads, device and folder.
-
-    Raises:
-        UsageError: An impossible number of threads, or a file where the run folder is to be.
-        MachineError: No such device, or no right to write.
-    """
-    pick_device(config.device)
-    if not 0 <= config.threads <= MOST_THREADS:
-        raise UsageError(f"threads must be 0 to {MOST_THREADS}, got {config.threads}")
-    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise UsageError(f"{there} is a file; name another folder for the run")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise MachineError(f"{there} cannot be written; name another folder for the run")
-
-
 def _check_folder(out: Path, config: RunConfig, *, resume: bool) -> None:
     if resume:
         before, _ = load_config(out)
@@ -310,32 +238,6 @@ def _check_folder(out: Path, config: RunConfig, *, resume: bool) -> None:
             f"{out} holds a run already ({', '.join(held)}); add --resume to go on with it, "
             "or name another folder"
         )
-
-
-def _places(material: Material) -> int:
-    """K when nobody says: the places that have a sensor, plus one for windows in which none moves.
-
-    With K = 7 for seven objects the quiet windows shared a cluster with one of them (NMI 0.88).
-    """
-    noted = material.dataset.notes.get("places")
-    if isinstance(noted, int) and noted >= 1:
-        return noted + 1
-    return max(2, len({c.place for c in material.windows.channels if c.place}) + 1)
-
-
-def _environment(device: torch.device, world: World) -> dict[str, Any]:
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "detach": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "processes": world.size,
-        "device": gpu or f"{platform.processor() or 'cpu'}, {torch.get_num_threads()} threads",
-        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
-    }
 
 
 def train_seeds(
@@ -377,7 +279,7 @@ def train_seeds(
 
 def _check_before(out: Path, wanted: list[RunConfig], folders: list[Path], *, resume: bool) -> None:
     """What would be found out only after the data were read."""
-    _check_machine(out, wanted[0])
+    check_machine(out, wanted[0])
     for one, folder in zip(wanted, folders, strict=True):
         _check_folder(folder, one, resume=resume and (folder / CONFIG_FILE).exists())
 

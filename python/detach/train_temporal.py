@@ -24,7 +24,7 @@ from detach.data.windows import Windows
 from detach.distributed import World, contrastive_loss, gather_features
 from detach.model import Detach, batches, embed, load_batch
 from detach.optimizers import Stepper
-from detach.stage2_loss import Features, Overlap, is_operator, stage2_loss
+from detach.stage2_loss import CONTROLS, Features, Overlap, is_operator, stage2_loss
 from detach.stage2_loss import loss_options as loss_options  # offered here too
 from detach.video_encoders import motion_input, shrink
 
@@ -185,7 +185,7 @@ class MomentumEncoders:
         self._online = nn.ModuleList([model.video_temporal, model.sensor_temporal])
         self._stage = config.stage2
         stage = config.stage2
-        looks = stage.temporal != "none" and stage.negatives in {"weighted", "constant"}
+        looks = stage.temporal != "none" and stage.negatives in {"weighted", *CONTROLS}
         self.needed = config.method != "infonce" and looks and stage.detach_weight
         """Whether the loss looks at temporal similarity at all."""
         self.encoders = copy.deepcopy(self._online)

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from detach import kernels
+from detach.devices import MOST_THREADS, pick_device
 from detach.errors import UsageError
-from detach.train import MOST_THREADS, pick_device
 
 Part = Literal["loss", "percentile", "step", "graph", "clip"]
 Precision = Literal["float32", "float16", "bfloat16"]

@@ -178,6 +178,9 @@ class TrainArgs:
     """Train so many seeds, seed0 and up, one after the other."""
     resume: bool = False
     """Go on where an interrupted run stopped."""
+    places: int | Literal["auto"] | None = None
+    """K: how many places to find; auto counts them. Short for --stage1.clusters and
+    --stage1.places."""
     stage1_from: Path | None = None
     """A finished run with the same stage 1 and seed: train only stage 2, for comparisons."""
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
@@ -216,10 +219,10 @@ class ReproduceArgs:
     out: Path
     """Folder for runs, tables.md, tables.csv and index.html."""
     table: tuple[int, ...] = ()
-    """Tables 1 to 9; without this and --figure, all of both."""
+    """Tables 1 to 14; without this and --figure, all of both but 14, which is for a GPU."""
     figure: tuple[int, ...] = ()
-    """Figures 4, 5, 6, 7, 8, 10 and 11; and 12 to 15, the paper's open questions, which simulate
-    homes (needs the extra `sim`) and are drawn only when named."""
+    """Figures 4, 5, 6, 7, 8, 10, 11, 16 and 17; and 12 to 15, the paper's open questions, which
+    simulate homes (needs the extra `sim`) and are drawn only when named."""
     data: tuple[Path, ...] = ()
     """Data sets; none takes the sample that comes along."""
     seeds: int = 5

@@ -26,7 +26,7 @@ from detach.cli.options import (
 from detach.cli.terminal import parse as _parse
 from detach.cli.terminal import say as _say
 from detach.cli.terminal import say_aside as _say_aside
-from detach.config import preset
+from detach.config import RunConfig, override, preset
 from detach.errors import EXIT_OK, UsageError
 
 OF_EVENTS = (
@@ -168,13 +168,29 @@ def train(argv: list[str]) -> int:
     train_seeds(
         args.data,
         args.out,
-        args.run,
+        _with_places(args.run, args.places),
         args.seeds,
         resume=args.resume,
         stage1_from=args.stage1_from,
         say=_say,
     )
     return EXIT_OK
+
+
+def _with_places(run: RunConfig, places: int | str | None) -> RunConfig:
+    """The run with --places taken in.
+
+    Raises:
+        UsageError: Fewer than two.
+    """
+    if places is None:
+        return run
+    auto = places == "auto"
+    given = {"places": "auto" if auto else "given", "clusters": None if auto else places}
+    try:
+        return override(run, {"stage1": given})
+    except ValueError as error:
+        raise UsageError(f"--places: {error}") from error
 
 
 def evaluate(argv: list[str]) -> int:

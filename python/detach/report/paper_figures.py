@@ -13,7 +13,6 @@ from detach.report.style import (
     MUTED,
     RED,
     SURFACE,
-    method_colour,
     new_figure,
     styled,
     to_svg,
@@ -156,62 +155,3 @@ def _heat(row: Any, maps: NDArray[np.float64], size: tuple[int, int]) -> None:
         layer[..., :3], layer[..., 3] = colour, 0.85 * part
         extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
         ax.imshow(layer, extent=extent, interpolation="bilinear")
-
-
-@styled
-def dots(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """F1 of several runs with intervals, one below the other (Fig. 12 to 15).
-
-    Args:
-        rows: (what was run, F1, low, high), in the order shown.
-    """
-    figure, axes = new_figure(0.8 + 0.32 * len(rows))
-    ax = axes[0, 0]
-    at = np.arange(len(rows))[::-1]
-    for y, (name, value, low, high) in zip(at, rows, strict=True):
-        colour = GREY if any(w in name for w in ("InfoNCE", "labels", "global")) else BLUE
-        if np.isfinite(low):
-            ax.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6)
-        ax.plot(value, y, marker="o", ms=6, color=colour)
-        ax.annotate(f"{value:.2f}", (value, y), (0, 6), textcoords="offset points", ha="center",
-                    fontsize=8, color=INK)  # fmt: skip
-    ax.set_yticks(at, [name for name, *_ in rows], color=INK)
-    ax.set(xlim=(0, 1.02), ylim=(-0.6, len(rows) - 0.3), xlabel="weighted F1")
-    ax.grid(visible=False)
-    ax.grid(visible=True, axis="x")
-    return to_svg(figure, "Weighted F1 of each run with its interval")
-
-
-@styled
-def label_budget(
-    curves: Sequence[tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]], ticks: Sequence[str]
-) -> str:
-    """F1 by the number of labelled windows a class that the probe may see.
-
-    Args:
-        curves: (method, F1 at each budget, its lowest and highest over draws), best last.
-        ticks: Names of the budgets.
-    """
-    figure, axes = new_figure(3.6)
-    ax = axes[0, 0]
-    at = np.arange(len(ticks))
-    ends: list[tuple[float, str, str]] = []
-    for i, (name, value, low, high) in enumerate(curves):
-        colour = method_colour(name, i)
-        own = name.partition(",")[0] == "detach"
-        dashed = {} if colour != GREY else {"ls": (0, (4, 2))}
-        ax.fill_between(at, low, high, color=colour, alpha=0.10, lw=0)
-        ax.plot(at, value, color=colour, marker="o", ms=4, lw=2.4 if own else 1.5, **dashed)
-        ends.append((float(value[-1]), name, colour))
-    top = max([1e-3, *(float(np.nanmax(highest)) for *_, highest in curves)])
-    previous = -np.inf
-    for y, name, colour in sorted(ends):
-        place = max(y, previous + 0.052 * top)
-        previous = place
-        ink = INK if colour == GREY else colour
-        ax.annotate(name, (at[-1], place), (8, 0), textcoords="offset points", va="center",
-                    fontsize=8, color=ink, annotation_clip=False)  # fmt: skip
-    ax.set_xticks(at, ticks)
-    ax.set(ylim=(0, 1.05 * top), xlim=(-0.15, at[-1] + 0.1), ylabel="weighted F1")
-    ax.set_xlabel("labelled windows a class")
-    return to_svg(figure, "F1 by the number of labelled windows a class")

@@ -84,12 +84,12 @@ def reproduce(options: Options, say: Say) -> Path | None:
 
 
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Tables and figures; all of them where none is named."""
+    """Tables and figures; where none is named, all but those for a GPU."""
     wanted(options.tables)
     figures.check(options.figures, {n: q.title for n, q in QUESTIONS.items()})
     if options.tables or options.figures:
         return options.tables, options.figures
-    return tuple(TABLES), tuple(figures.FIGURES)
+    return tuple(n for n in TABLES if not TABLES[n].for_gpu), tuple(figures.FIGURES)
 
 
 def _asked_of_homes(options: Options, asked: Sequence[int], say: Say) -> list[Job]:

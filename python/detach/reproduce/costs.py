@@ -42,6 +42,11 @@ class Costs:
         total = sum(n * rates.get(k, 0.0) for k, n in epochs.items() if k not in left_out)
         return max(LEAST_S, total + rates.get("after", 0.0))
 
+    def after(self, data: str, config: RunConfig) -> float:
+        """Seconds for testing a run that is trained; NaN where nothing was measured."""
+        rates = self._known.get(_key(data, config), {})
+        return max(LEAST_S, rates["after"]) if "after" in rates else float("nan")
+
     def known(self, data: str, config: RunConfig) -> bool:
         """Whether this kind of run was measured."""
         return _key(data, config) in self._known

@@ -14,7 +14,7 @@ from detach.data.windows import Windows, load_windows
 from detach.evaluate import choose_track
 from detach.model import Supervised, load_run
 from detach.probe import fit_probe, raw_statistics
-from detach.results import RAW, read_results
+from detach.results import RAW, RESULTS_FILE, read_results
 from detach.scores import Ints, confusion, weighted_f1
 
 BUDGETS = (1, 5, 20)
@@ -95,15 +95,15 @@ def _points(
 def _supervised(out: Path, data: str) -> list[list[float]]:
     """F1 of networks trained on as few labels, where such rows were run."""
     names = [*(f"supervised-{n}" for n in BUDGETS), "supervised"]
-    points = [_scores(out / "runs" / data / name) for name in names]
+    points = [f1_of_seeds(out / "runs" / data / name) for name in names]
     return points if all(points) else []
 
 
-def _scores(folder: Path) -> list[float]:
+def f1_of_seeds(row: Path) -> list[float]:
+    """Weighted F1 of the method itself in every finished run of a row."""
     found = []
-    for run in sorted(folder.glob("seed*/results.json")):
-        results = read_results(run.parent)
-        task = results.tasks[0]
+    for run in sorted(row.glob(f"seed*/{RESULTS_FILE}")):
+        task = read_results(run.parent).tasks[0]
         said = next(a.probability for a in task.answers if a.kind == "method").argmax(axis=1)
         found.append(float(weighted_f1(confusion(task.truth, said, len(task.classes)))))
     return found

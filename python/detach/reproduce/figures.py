@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from detach import places
 from detach.data.store import write_whole
 from detach.errors import DataError, UsageError
 from detach.model import CONFIG_FILE, load_config
 from detach.report import figures as shown
+from detach.report import our_figures
 from detach.report import paper_figures as drawn
 from detach.report.look import look_at
 from detach.report.story import change_curves, phases, read_story
-from detach.reproduce import activations, few_labels
+from detach.reproduce import activations, few_labels, sweeps
 from detach.reproduce.pairs import KINDS, Pairs, pairs_of
 from detach.reproduce.rows import LEAD, ROWS
 from detach.results import RESULTS_FILE
@@ -205,7 +207,28 @@ def _labels(out: Path, data: str) -> tuple[str, str]:
         "Supervised: the network trained on as many. Windows were drawn from the whole training "
         "part, so even one a class supposes that somebody knew where to look."
     )
-    return drawn.label_budget(curves, ticks), caption
+    return our_figures.label_budget(curves, ticks), caption
+
+
+def _false(out: Path, data: str) -> tuple[str, str]:
+    panels = sweeps.false_activations(out, data)
+    caption = (
+        "Encoders learn from a stream in which every sensor is active so often though nothing "
+        "happens; probes and tests see none of it. Places: normalised mutual information of the "
+        "clusters with the label track of places, on test windows. Bands reach from the worst to "
+        "the best seed."
+    )
+    return our_figures.robustness(panels, "false activations a minute, of each sensor"), caption
+
+
+def _places(out: Path, data: str) -> tuple[str, str]:
+    curve, chosen, known, f1 = sweeps.place_counts(out, data)
+    caption = (
+        f"Found: {chosen}, the largest K at least {100 * places.ENOUGH:.0f} % as stable as the "
+        f"best, in the first seed; bands reach over {places.DRAWS} draws of two halves. Known: the "
+        "places that have a sensor and one for quiet windows. F1 is that of runs given K."
+    )
+    return our_figures.place_counts(curve, chosen, known, f1), caption
 
 
 _RIVALS = ("infonce", "global", "imu2clip", "primus", "comodo", "cav-mae")
@@ -221,5 +244,9 @@ FIGURES: Mapping[int, Figure] = {
         (LEAD, *_RIVALS, "supervised", *(f"supervised-{n}" for n in few_labels.BUDGETS)),
         _labels,
     ),
+    16: Figure(
+        "Learning from sensors that err (ours)", (LEAD, "no-refinement", *sweeps.FALSE_ROWS), _false
+    ),
+    17: Figure("Number of places (ours)", ("places-auto", LEAD, *sweeps.PLACE_ROWS), _places),
 }
 """Fig. 9 is Fig. 7 on another data set."""

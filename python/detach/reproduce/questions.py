@@ -13,7 +13,7 @@ from typing import Any
 
 from detach.config import RunConfig
 from detach.data.store import write_whole
-from detach.report import paper_figures as drawn
+from detach.report import our_figures as drawn
 from detach.reproduce.figures import Picture
 from detach.reproduce.queue import Job, make_jobs
 from detach.reproduce.rows import LEAD
@@ -75,6 +75,7 @@ QUESTIONS: Mapping[int, Question] = {
             *(Try(f"K = {k}", f"places-{k}") for k in (2, 4)),
             Try("K = 8, a place a thing and one for none", LEAD),
             *(Try(f"K = {k}", f"places-{k}") for k in (12, 16, 24)),
+            Try("K found by stability", "places-auto"),
             Try("the fridge comes after training", "unseen-fridge"),
         ),
     ),

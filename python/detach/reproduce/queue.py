@@ -7,16 +7,25 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
 from detach.config import RunConfig
+from detach.data.store import write_whole
 from detach.errors import DataError, DivergedError, UsageError
 from detach.evaluate import evaluate
-from detach.model import CONFIG_FILE, MODEL_FILE
+from detach.model import (
+    CONFIG_FILE,
+    ENV_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    STATS_FILE,
+    load_config,
+    save_config,
+)
 from detach.reproduce.costs import Costs, stage_seconds, timed
-from detach.reproduce.rows import LEAD, configured
+from detach.reproduce.rows import LEAD, ROWS, configured
 from detach.results import RESULTS_FILE
 from detach.train import Material, load_material, train
 
@@ -52,6 +61,13 @@ class Job:
     def trained(self) -> bool:
         """Whether its weights are there."""
         return (self.folder / MODEL_FILE).is_file()
+
+    @property
+    def twin(self) -> Path | None:
+        """The run of the method that this one is, but for what is done to the test part."""
+        same = replace(self.config, tested=self.method.tested) == self.method
+        own = self.folder.parents[1] / LEAD / self.folder.name
+        return own if same and self.row != LEAD else None
 
     @property
     def lead(self) -> Path | None:
@@ -90,6 +106,7 @@ def make_jobs(
         for seed in range(seeds)
         for name, folder in data.items()
         for row in rows
+        if seed < (ROWS[row].seeds or seeds)
     ]
 
 
@@ -124,8 +141,9 @@ class Queue:
 
     def estimate(self, job: Job) -> float:
         """Seconds; NaN where nothing like it was measured."""
-        lead = job.lead
-        return self.costs.estimate(job.name, job.config, shared=lead is not None)
+        if job.twin is not None:
+            return self.costs.after(job.name, job.config)
+        return self.costs.estimate(job.name, job.config, shared=job.lead is not None)
 
     def measure(self, jobs: Sequence[Job]) -> None:
         """Probes every kind of run of which nothing is known yet, while time lasts."""
@@ -184,6 +202,8 @@ class Queue:
             )
 
     def _one(self, job: Job) -> None:
+        if not job.trained and job.twin is not None:
+            _copy(job.twin, job.folder, job.config)
         if not job.trained:
             begun = (job.folder / CONFIG_FILE).is_file()
             lead = job.lead
@@ -211,6 +231,22 @@ class Queue:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = load_material(job.data, c, self._say)
         return self._kept[key]
+
+
+def _copy(twin: Path, folder: Path, config: RunConfig) -> None:
+    """A run that differs in its test alone: the weights of another, under its own options.
+
+    Raises:
+        DataError: That one is not there.
+    """
+    if not (twin / MODEL_FILE).is_file():
+        raise DataError(f"{twin} was not trained, and this row tests it")
+    _, about = load_config(twin)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(folder, config, about)
+    for name in (ENV_FILE, METRICS_FILE, STATS_FILE, MODEL_FILE):  # weights last: then it is whole
+        if (twin / name).is_file():
+            write_whole(folder / name, (twin / name).read_bytes())
 
 
 class _TimeIsUpError(BaseException):

@@ -8,6 +8,9 @@ from detach.config import RunConfig, override, preset
 from detach.errors import UsageError
 
 LEAD = "detach"
+FALSE_PER_MIN = (2, 10)
+"""About as often as things are really used in the simulated home, and five times that."""
+GIVEN_PLACES = (2, 4, 12, 16, 24)
 AS_RUN = {"rate_hz": 30.0, "length": 128, "zscore": "keep-zero", "lowpass": True}
 """How the authors' code prepares samples, for all of its baselines."""
 
@@ -21,6 +24,8 @@ class Row:
     baseline: bool = False
     """Whether it is a rival, rather than a variant of the method."""
     note: str = ""
+    seeds: int | None = None
+    """At most so many, for rows that take long."""
 
 
 ROWS: Mapping[str, Row] = {
@@ -124,11 +129,57 @@ ROWS: Mapping[str, Row] = {
     "other-sensors": Row(
         "sound, light and power alone", {"sensors": {"include": ["sound", "light", "power"]}}
     ),
-    **{f"places-{k}": Row(f"{k} places", {"stage1": {"clusters": k}}) for k in (2, 4, 12, 16, 24)},
     "unseen-fridge": Row("the fridge unseen in pretraining", {"split": {"unseen": ["Fridge"]}}),
     "paper-v1": Row("W of arXiv v1", {"stage2": {"gate": "none", "power": 2, "transpose": False}}),
     "camera-ready": Row("W of the camera-ready", {"stage2": {"temporal": "cross"}}),
     "authors-code": Row("W of the authors' code", {"stage2": {"transpose": False}}),
+    "emphasised": Row("hard negatives emphasised", {"stage2": {"negatives": "emphasised"}}),
+    "eased": Row("hard negatives de-emphasised", {"stage2": {"negatives": "eased"}}),
+    **{
+        f"false-{n}{name}": Row(
+            f"{n} false activations a minute{words}",
+            {"augment": {"false_per_min": float(n)}, **changes},
+            note="of every sensor, in what the encoders learn from; probes and tests see none",
+        )
+        for n in FALSE_PER_MIN
+        for name, words, changes in (
+            ("", "", {}),
+            ("-no-refinement", ", no refinement", {"stage1": {"refine": False}}),
+        )
+    },
+    **{
+        f"noise-{n}": Row(
+            f"tested with noise of {n} % of a channel's spread",
+            {"tested": {"noise": n / 100}},
+        )
+        for n in (50, 100)
+    },
+    **{
+        f"dropout-{n}": Row(
+            f"tested with {n} % of the sensors silent", {"tested": {"dropout": n / 100}}
+        )
+        for n in (10, 30)
+    },
+    "places-auto": Row(
+        "K found by stability",
+        {"stage1": {"places": "auto", "clusters": None}},
+        note="the finest partition of which two halves of the windows agree",
+    ),
+    **{f"places-{k}": Row(f"{k} places", {"stage1": {"clusters": k}}) for k in GIVEN_PLACES},
+    **{
+        f"{network}{name}": Row(
+            f"{title}, {size} px",
+            {"video": {"size_px": size}, "encoders": {"video": network}},
+            seeds=1,
+        )
+        for network, title in (
+            ("cnn", "small network"),
+            ("resnet18", "ResNet-18"),
+            ("resnet50", "ResNet-50"),
+        )
+        for size, name in ((64, ""), (112, "-112"), (224, "-224"))
+        if network != "cnn" or size != 64
+    },
 }
 
 
@@ -140,6 +191,8 @@ class Table:
     rows: tuple[str, ...]
     ours: tuple[str, ...] = ()
     """Rows that the paper lacks, below."""
+    for_gpu: bool = False
+    """Run only where it is named: a CPU would take days."""
 
 
 TABLES: Mapping[int, Table] = {
@@ -166,6 +219,36 @@ TABLES: Mapping[int, Table] = {
         ),
     ),
     9: Table("Forms of the weight (ours)", (), (LEAD, "paper-v1", "camera-ready", "authors-code")),
+    10: Table(
+        "Sensors that err (ours)",
+        (),
+        (
+            *(LEAD, "no-refinement"),
+            *(f"false-{n}{name}" for n in FALSE_PER_MIN for name in ("", "-no-refinement")),
+            *("noise-50", "noise-100", "dropout-10", "dropout-30"),
+        ),
+    ),
+    11: Table(
+        "Hard negatives under control, the mean weight held (ours)",
+        (),
+        (LEAD, "emphasised", "constant-weight", "eased", "infonce"),
+    ),
+    12: Table(
+        "Number of places (ours)",
+        (),
+        (LEAD, "places-auto", *(f"places-{k}" for k in GIVEN_PLACES)),
+    ),
+    13: Table(
+        "Video encoders (ours)",
+        (),
+        (LEAD, "cnn-112", "resnet18", "resnet18-112", "resnet50", "resnet50-112"),
+    ),
+    14: Table(
+        "Video encoders at 224 px (ours)",
+        (),
+        (LEAD, "cnn-224", "resnet18-224", "resnet50-224"),
+        for_gpu=True,
+    ),
 }
 
 

@@ -1,0 +1,139 @@
+"""Figures that the paper does not have, each from plain arrays to SVG."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detach.report.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    method_colour,
+    new_figure,
+    styled,
+    to_svg,
+)
+
+Line = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+"""Where, mean, lowest and highest over seeds."""
+
+
+@styled
+def label_budget(
+    curves: Sequence[tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]], ticks: Sequence[str]
+) -> str:
+    """F1 by the number of labelled windows a class that the probe may see.
+
+    Args:
+        curves: (method, F1 at each budget, its lowest and highest over draws), best last.
+        ticks: Names of the budgets.
+    """
+    figure, axes = new_figure(3.6)
+    ax = axes[0, 0]
+    at = np.arange(len(ticks))
+    ends: list[tuple[float, str, str]] = []
+    for i, (name, value, low, high) in enumerate(curves):
+        colour = method_colour(name, i)
+        own = name.partition(",")[0] == "detach"
+        dashed = {} if colour != GREY else {"ls": (0, (4, 2))}
+        ax.fill_between(at, low, high, color=colour, alpha=0.10, lw=0)
+        ax.plot(at, value, color=colour, marker="o", ms=4, lw=2.4 if own else 1.5, **dashed)
+        ends.append((float(value[-1]), name, colour))
+    top = max([1e-3, *(float(np.nanmax(highest)) for *_, highest in curves)])
+    previous = -np.inf
+    for y, name, colour in sorted(ends):
+        place = max(y, previous + 0.052 * top)
+        previous = place
+        ink = INK if colour == GREY else colour
+        ax.annotate(name, (at[-1], place), (8, 0), textcoords="offset points", va="center",
+                    fontsize=8, color=ink, annotation_clip=False)  # fmt: skip
+    ax.set_xticks(at, ticks)
+    ax.set(ylim=(0, 1.05 * top), xlim=(-0.15, at[-1] + 0.1), ylabel="weighted F1")
+    ax.set_xlabel("labelled windows a class")
+    return to_svg(figure, "F1 by the number of labelled windows a class")
+
+
+@styled
+def dots(rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """F1 of several runs with intervals, one below the other (Fig. 12 to 15).
+
+    Args:
+        rows: (what was run, F1, low, high), in the order shown.
+    """
+    figure, axes = new_figure(0.8 + 0.32 * len(rows))
+    ax = axes[0, 0]
+    at = np.arange(len(rows))[::-1]
+    for y, (name, value, low, high) in zip(at, rows, strict=True):
+        colour = GREY if any(w in name for w in ("InfoNCE", "labels", "global")) else BLUE
+        if np.isfinite(low):
+            ax.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6)
+        ax.plot(value, y, marker="o", ms=6, color=colour)
+        ax.annotate(f"{value:.2f}", (value, y), (0, 6), textcoords="offset points", ha="center",
+                    fontsize=8, color=INK)  # fmt: skip
+    ax.set_yticks(at, [name for name, *_ in rows], color=INK)
+    ax.set(xlim=(0, 1.02), ylim=(-0.6, len(rows) - 0.3), xlabel="weighted F1")
+    ax.grid(visible=False)
+    ax.grid(visible=True, axis="x")
+    return to_svg(figure, "Weighted F1 of each run with its interval")
+
+
+@styled
+def robustness(panels: Mapping[str, Mapping[str, Line]], x_label: str) -> str:
+    """What becomes of several measures as sensors err more, a panel a measure (Fig. 16).
+
+    Args:
+        panels: Lines by name, by what is measured.
+        x_label: Of what errs.
+    """
+    figure, axes = new_figure(2.7, 1, len(panels))
+    for ax, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for (name, (x, mean, low, high)), colour in zip(
+            lines.items(), (BLUE, ORANGE), strict=False
+        ):
+            at = np.arange(len(x))
+            ax.fill_between(at, low, high, color=colour, alpha=0.12, lw=0)
+            ax.plot(at, mean, color=colour, marker="o", ms=4, label=name)
+            ax.set_xticks(at, [f"{value:g}" for value in x])
+        ax.set_title(title)
+        ax.set(xlabel=x_label, ylim=(0, 1))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8,
+                  labelcolor=MUTED, handlelength=1.5)  # fmt: skip
+    return to_svg(figure, "Measures by how often sensors err")
+
+
+@styled
+def place_counts(curve: Line, chosen: int, known: int | None, f1: Mapping[int, float]) -> str:
+    """Stability of each number of places and, where runs are there, what it is worth (Fig. 17).
+
+    Args:
+        curve: Stability by K.
+        chosen: The K that was taken.
+        known: The K that the sensors' places give.
+        f1: Weighted F1 of runs that were given K.
+    """
+    figure, axes = new_figure(2.8)
+    ax = axes[0, 0]
+    k, mean, low, high = curve
+    ax.fill_between(k, low, high, color=BLUE, alpha=0.12, lw=0)
+    ax.plot(k, mean, color=BLUE, marker="o", ms=4)
+    ax.annotate("two halves agree", (k[-1], mean[-1]), (8, 0), textcoords="offset points",
+                va="center", fontsize=8, color=BLUE, annotation_clip=False)  # fmt: skip
+    if f1:
+        at = sorted(f1)
+        ax.plot(at, [f1[x] for x in at], color=ORANGE, marker="s", ms=4, lw=1.2, ls=(0, (4, 2)))
+        ax.annotate("weighted F1", (at[-1], f1[at[-1]]), (8, 0), textcoords="offset points",
+                    va="center", fontsize=8, color=ORANGE, annotation_clip=False)  # fmt: skip
+    for x, words, shift in ((chosen, "found", 4), (known, "known", -4)):
+        if x is not None:
+            ax.axvline(x, color=MUTED, lw=1, ls=":")
+            side = "left" if shift > 0 else "right"
+            ax.annotate(words, (x, 0.03), (shift, 0), textcoords="offset points", ha=side,
+                        fontsize=8, color=MUTED)  # fmt: skip
+    ax.set(xlabel="number of places K", ylim=(0, 1.03))
+    ax.set_xticks(range(2, int(max([*k, *f1])) + 1, 2))
+    return to_svg(figure, "Stability and F1 by the number of places")
