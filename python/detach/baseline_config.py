@@ -156,6 +156,50 @@ class CavMaeConfig:
         check("temperature", self.temperature, 1e-3 <= self.temperature <= 100, "in [0.001, 100]")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MasaConfig:
+    """Our interpretation of MASA (arXiv 2503.12519), or CASA (CVPR 2022), on joints."""
+
+    form: Literal["masa", "casa"] = "masa"
+    width: int = 64
+    heads: int = 4
+    layers: int = 2
+    """Of attention within a view and across two, each."""
+    frames: int = 32
+    """Of a view."""
+    temperature: float = 0.1
+    """Of the softmax over frames."""
+    cluster_temperature: float = 0.1
+    cluster_weight: float = 0.1
+    """Of the contrast of clips; 0 matches frames alone."""
+    speed: float = 0.5
+    """Spread of the logarithm of a view's speed."""
+    cut: float = 0.15
+    """Largest share that a view leaves out at either end."""
+    chance: float = 0.3
+    """Of each other change."""
+    unsteady: float = 0.02
+    """Standard deviation of joints, metres."""
+    place: float = 0.1
+    """Standard deviation of where the person is, metres."""
+    learning_rate: float = 1e-3
+    batch_size: int = 32
+    steps: int = 400
+
+    def __post_init__(self) -> None:
+        fits = self.width >= 8 and self.width % (2 * self.heads) == 0
+        check("width", self.width, fits, f"a multiple of 2 heads, {2 * self.heads}")
+        check("layers", self.layers, self.layers >= 1, ">= 1")
+        check("frames", self.frames, self.frames >= 4, ">= 4")
+        for name in ("temperature", "cluster_temperature"):
+            value = getattr(self, name)
+            check(name, value, 1e-3 <= value <= 100, "in [0.001, 100]")
+        check("cut", self.cut, 0 <= self.cut < 0.5, "in [0, 0.5)")
+        check("chance", self.chance, 0 <= self.chance <= 1, "in [0, 1]")
+        check("batch_size", self.batch_size, self.batch_size >= 2, ">= 2")
+        check("steps", self.steps, self.steps >= 1, ">= 1")
+
+
 def steps_left(samples: int, *, pool_last: bool) -> int:
     """Steps that the convolutions of IMU2CLIP, or of PRIMUS, leave of a window; at least 0.
 

@@ -1,0 +1,164 @@
+"""MASA as we read it, and CASA: index maps, losses, and what both learn on a toy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from detach.alignment.skeletons import JOINTS, MIRRORED, Skeleton, joints_of
+from detach.alignment.train import embedded, fit_masa, untrained
+from detach.baseline_config import MasaConfig
+from detach.baselines.masa import Masa, drawn_view, matches, matching_loss, plain_view
+from detach.errors import DataError
+
+TINY = MasaConfig(width=16, heads=2, layers=1, frames=8, steps=3, batch_size=4)
+MIRROR = torch.tensor(MIRRORED)
+
+
+def moving(count: int, frames: int = 40) -> torch.Tensor:
+    """Clips whose first joint walks from 0 to 1 along x, [N, L, 17, 3]."""
+    joints = torch.zeros(count, frames, len(JOINTS), 3)
+    joints[:, :, 0, 0] = torch.linspace(0, 1, frames)
+    return joints
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_composed_maps_find_the_same_moment() -> None:
+    one = torch.tensor([[0.0, 0.25, 0.5, 1.0]])
+    other = torch.tensor([[0.2, 0.4, 0.6]])
+    time, there = matches(one, other)
+    assert there.tolist() == [[False, True, True, False]]
+    torch.testing.assert_close(time[0, 1:3], torch.tensor([0.125, 0.75]))
+    back, seen = matches(other, one)
+    assert seen.all()
+    torch.testing.assert_close(back, torch.tensor([[0.8 / 3, 1.6 / 3, 2.2 / 3]]))
+
+
+def test_views_come_from_where_their_map_says() -> None:
+    still = replace(TINY, chance=0.0)
+    clips = moving(5)
+    view = drawn_view(clips, MIRROR, still, generator())
+    assert view.joints.shape == (5, 8, len(JOINTS), 3)
+    assert (view.at.diff(dim=1) > 0).all()
+    assert (view.at >= 0).all()
+    assert (view.at <= 1).all()
+    torch.testing.assert_close(view.joints[:, :, 0, 0], view.at)
+    assert not torch.equal(view.at[0], view.at[1])
+    torch.testing.assert_close(plain_view(clips, 8).joints[:, :, 0, 0], plain_view(clips, 8).at)
+
+
+def test_a_mirror_exchanges_sides_and_turns_y() -> None:
+    assert [MIRRORED[i] for i in MIRRORED] == list(range(len(JOINTS)))
+    for i, j in enumerate(MIRRORED):
+        assert JOINTS[i].replace("left", "right") == JOINTS[j].replace("left", "right")
+    clips = torch.rand(3, 10, len(JOINTS), 3, generator=generator())
+    always = replace(TINY, chance=1.0, unsteady=0.0, place=0.0, speed=0.0, cut=0.0)
+    seen = drawn_view(clips, MIRROR, always, generator()).joints
+    straight = plain_view(clips, 8).joints
+    torch.testing.assert_close(seen[..., 1], -straight[:, :, MIRROR][..., 1])
+    torch.testing.assert_close(seen[..., 2], straight[:, :, MIRROR][..., 2])
+
+
+def test_the_loss_is_the_squared_error_of_expected_times() -> None:
+    y = torch.tensor([[[0.0], [10.0], [20.0]]])
+    x = torch.tensor([[[10.0], [20.0]]])
+    time, there = torch.tensor([[0.5, 0.6]]), torch.tensor([[True, True]])
+    # nearest frames stand at 0.5 and 1.0: errors 0 and 0.4
+    assert matching_loss(x, y, time, there, 0.1).item() == pytest.approx(0.08, abs=1e-5)
+    first = torch.tensor([[True, False]])
+    assert matching_loss(x, y, time, first, 0.1).item() == pytest.approx(0.0, abs=1e-5)
+    flat = matching_loss(torch.zeros(1, 2, 1), torch.zeros(1, 3, 1), time, there, 0.1)
+    assert flat.item() == pytest.approx((0.0 + 0.1**2) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "terms"),
+    [
+        ({}, {"match", "cluster"}),
+        ({"cluster_weight": 0.0}, {"match"}),
+        ({"form": "casa"}, {"match"}),
+    ],
+)
+def test_each_form_has_its_terms(changes: dict[str, object], terms: set[str]) -> None:
+    model = Masa(len(JOINTS), replace(TINY, **changes))  # type: ignore[arg-type]
+    losses = model.losses(moving(4), MIRROR, generator())
+    assert set(losses) == terms
+    torch.stack(list(losses.values())).sum().backward()
+    touched = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert ("cluster.weight" in touched) == ("cluster" in terms)
+
+
+def test_both_ways_weigh_alike() -> None:
+    model = Masa(len(JOINTS), TINY)
+    one, other = (drawn_view(moving(4), MIRROR, TINY, generator(i)) for i in (0, 1))
+    there = model._matched(one, other, both=True)
+    torch.testing.assert_close(there, model._matched(other, one, both=True))
+    apart = model._matched(one, other, both=False) + model._matched(other, one, both=False)
+    torch.testing.assert_close(there, apart / 2)
+
+
+def test_a_clip_is_embedded_by_itself_at_any_length() -> None:
+    model = untrained(TINY, 0)
+    for frames in (5, 40):
+        assert model.embed(moving(2, frames)).shape == (2, frames, 16)
+    torch.testing.assert_close(model.embed(moving(2))[:1], model.embed(moving(1)))
+    torch.testing.assert_close(model.context(moving(2), moving(2))[1], model.embed(moving(2)))
+
+
+def skeletons(count: int) -> list[Skeleton]:
+    phase = np.repeat([0, 1, 2, 3], 10)
+    rng, joints = np.random.default_rng(0), moving(1)[0].numpy()
+    apart = 0.02 * rng.normal(size=(count, 1, *joints.shape[1:])).astype(np.float32)
+    return [Skeleton("open", joints + own, phase) for own in apart]
+
+
+def test_training_lowers_the_loss_and_is_the_same_again() -> None:
+    some = skeletons(8)
+    settings = replace(TINY, steps=40, learning_rate=1e-2)
+    model = fit_masa(some, settings, seed=1, say=lambda _: None)
+    clips = torch.stack([torch.from_numpy(s.joints) for s in some])
+    views = [drawn_view(clips, MIRROR, settings, generator(i)) for i in (3, 4)]
+    with torch.no_grad():
+        before = untrained(settings, 1)._matched(*views, both=True)
+        assert model._matched(*views, both=True) < 0.5 * before
+    again = fit_masa(some, settings, seed=1, say=lambda _: None)
+    pairs = zip(embedded(model, some), embedded(again, some), strict=True)
+    assert all(np.array_equal(a.features, b.features) for a, b in pairs)
+
+
+def test_one_clip_teaches_nothing() -> None:
+    with pytest.raises(DataError, match="at least 2 clips"):
+        fit_masa(skeletons(1), TINY, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 20, "heads": 8}, "width must be a multiple of 2 heads"),
+        ({"cut": 0.5}, "cut must"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        MasaConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_joints_are_the_ends_of_the_limbs_that_are_drawn() -> None:
+    pytest.importorskip("mujoco")
+    from detach.simulate.person import Path, subject_body
+    from detach.simulate.script import Act
+
+    still = np.zeros(1)
+    path = Path(np.zeros((1, 2)), still, still, still, np.zeros(1, dtype=np.int64))
+    act = Act(kind="stand", start_s=0.0, end_s=4.0, at=(0.0, 0.0), face=(1.0, 0.0))
+    limbs = subject_body(0, np.random.default_rng(0)).limbs(path, 0, act, 2.0, None)
+    found = dict(zip(JOINTS, joints_of(limbs), strict=True))
+    assert found["head"][2] > found["chest"][2] > found["pelvis"][2] > found["left knee"][2]
+    assert found["left knee"][2] > found["left ankle"][2] > 0
+    for part in ("hip", "knee", "shoulder", "hand"):
+        assert found[f"left {part}"][1] > 0 > found[f"right {part}"][1]
+    assert found["left toe"][0] > found["left ankle"][0]
