@@ -32,6 +32,13 @@ def test_strips_stand_where_the_script_looks_for_them() -> None:
     assert (sheet[4:, 2 * 8 :] == 0).all()
 
 
+def test_fewer_strips_stay_with_their_points() -> None:
+    found = strips().thinned()
+    assert found.point.tolist() == [0, 6]
+    assert found.words == ("window 0 </script>", "window 3 </script>")
+    assert found.strips[1].max() == 120
+
+
 def test_a_strip_is_four_frames_made_small() -> None:
     frames = np.zeros((2, 7, 72, 96, 3), dtype=np.uint8)
     frames[:, 6] = 200

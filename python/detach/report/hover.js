@@ -3,7 +3,7 @@
   const held = document.getElementById("map-points"), figure = document.getElementById("maps");
   if (!held || !figure) return;
   const data = JSON.parse(held.textContent), svg = figure.querySelector("svg");
-  const view = svg.viewBox.baseVal, near = 14, scale = 1.6;
+  const view = svg.viewBox.baseVal, near = 14, scale = Math.min(2.5, 320 / data.width);
   const tip = document.body.appendChild(document.createElement("div"));
   tip.className = "tip";
   tip.hidden = true;

@@ -33,6 +33,10 @@ class Strips:
     strips: NDArray[np.uint8]
     """[m, h, w, 3]"""
 
+    def thinned(self) -> "Strips":
+        """A third of them, for pages that come out too large."""
+        return Strips(self.point[::3], self.words[::3], self.strips[::3])
+
 
 def strips_of(windows: Windows, index: Ints, words: Sequence[str]) -> Strips:
     """Small strips of windows ``index`` [n], of at most 800 of them, evenly chosen."""
@@ -72,7 +76,7 @@ def _strips(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Four frames side by side, [n, h, 4 w, 3], of [n, F, H, W, 3]."""
     count, length, height, width = frames.shape[:4]
     pick = np.linspace(0, length - 1, FRAMES).round().astype(int)
-    factor = max(1, round(height / HEIGHT_PX))
+    factor = max(1, height // HEIGHT_PX)
     h, w = height // factor, width // factor
     small = frames[:, pick, : h * factor, : w * factor]
     parts = small.reshape(count, FRAMES, h, factor, w, factor, 3)

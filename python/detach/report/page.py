@@ -302,7 +302,8 @@ def _fewer(look: Look | None) -> list[Look | None]:
     if look is None:
         return [None]
     bare = replace(look, strips=None)
-    return [look, bare, replace(bare, samples=look.samples[:3]), None]
+    thin = replace(look, strips=look.strips.thinned()) if look.strips else bare
+    return [look, thin, bare, replace(bare, samples=look.samples[:3]), None]
 
 
 def _film(sample: strips.Sample) -> dict[str, Any]:
