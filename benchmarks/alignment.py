@@ -10,6 +10,7 @@ numbers are printed.
 
 import argparse
 import csv
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def main() -> int:
     try:
         rows = skeletons(args) if args.seeds else {}
         for folder in args.run:
-            rows.update({f"{n} ({folder.name})": [p] for n, p in clips_of_run(folder).items()})
+            rows.update(
+                {f"{n} ({folder.name})": [p] for n, p in clips_of_run(folder, _aside).items()}
+            )
     except DetachError as error:
         print(f"alignment: {error}")
         return error.exit_code
@@ -54,8 +57,8 @@ def main() -> int:
 
 def skeletons(args: argparse.Namespace) -> Mapping[str, list[Parts]]:
     """Clips of joints as each method sees them, one pair of parts a seed."""
-    train = simulate_skeletons(args.train_runs, seed=7)
-    test = simulate_skeletons(args.test_runs, seed=8)
+    train = simulate_skeletons(args.train_runs, seed=7, say=_aside)
+    test = simulate_skeletons(args.test_runs, seed=8, say=_aside)
     masa = MasaConfig(steps=args.steps)
     forms = {
         "MASA (our reading)": masa,
@@ -71,9 +74,13 @@ def skeletons(args: argparse.Namespace) -> Mapping[str, list[Parts]]:
         ],
     }
     for name, settings in forms.items():
-        models = [fit_masa(train, settings, seed=s) for s in range(args.seeds)]
+        models = [fit_masa(train, settings, seed=s, say=_aside) for s in range(args.seeds)]
         rows[name] = [(embedded(m, train), embedded(m, test)) for m in models]
     return rows
+
+
+def _aside(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _clock(clips: Sequence[Skeleton]) -> list[Clip]:

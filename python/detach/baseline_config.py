@@ -165,7 +165,7 @@ class MasaConfig:
     heads: int = 4
     layers: int = 2
     """Of attention within a view and across two, each."""
-    frames: int = 32
+    frames: int = 24
     """Of a view."""
     temperature: float = 0.1
     """Of the softmax over frames."""
@@ -183,8 +183,8 @@ class MasaConfig:
     place: float = 0.1
     """Standard deviation of where the person is, metres."""
     learning_rate: float = 1e-3
-    batch_size: int = 32
-    steps: int = 400
+    batch_size: int = 24
+    steps: int = 300
 
     def __post_init__(self) -> None:
         fits = self.width >= 8 and self.width % (2 * self.heads) == 0

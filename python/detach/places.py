@@ -1,4 +1,4 @@
-"""How many places a home has, where nobody says: the finest partition that halves agree on.
+"""How many places a home has, where nobody says: the partition that halves agree on best.
 
 After stability-based validation (Ben-Hur et al., PSB 2002; Lange et al., Neural Computation 2004).
 For each K, two random halves of the windows are clustered, all windows are labelled by both, and
@@ -21,8 +21,6 @@ MOST = 16
 DRAWS = 6
 WINDOWS = 2000
 """Of which as many are looked at."""
-ENOUGH = 0.9
-"""Stability, beside the best, that a finer partition must keep."""
 STARTS = 2
 
 Ints = NDArray[np.int64]
@@ -64,15 +62,14 @@ def stability(features: NDArray[np.float32], seed: int, most: int = MOST) -> lis
 
 
 def choose(curve: Sequence[Stability]) -> int:
-    """The largest K that is at least 0.9 times as stable as the most stable one.
+    """The most stable K; of equals the largest.
 
     Raises:
         ValueError: There is nothing to choose from.
     """
     if not curve:
         raise ValueError("the curve must hold one K at least; at least 8 windows are needed")
-    bound = ENOUGH * max(point.mean for point in curve)
-    return max(point.clusters for point in curve if point.mean >= bound)
+    return max(curve, key=lambda point: (round(point.mean, 6), point.clusters)).clusters
 
 
 def adjusted_rand(a: Ints, b: Ints) -> float:

@@ -27,7 +27,7 @@ class SpatialStageConfig:
     clusters: int | None = None
     """K; None takes the number of distinct sensor places plus one for quiet windows."""
     places: Literal["given", "auto"] = "given"
-    """``auto`` finds K instead: the finest partition that two halves of the windows agree on."""
+    """``auto`` finds K instead: the partition that two halves of the windows agree on best."""
     head: Literal["centroids", "learnable"] = "centroids"
     cluster_temperature: float = 0.1
     """tau of the cosine classifier on centroids."""

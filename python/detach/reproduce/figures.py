@@ -224,9 +224,8 @@ def _false(out: Path, data: str) -> tuple[str, str]:
 def _places(out: Path, data: str) -> tuple[str, str]:
     curve, chosen, known, f1 = sweeps.place_counts(out, data)
     caption = (
-        f"Found: {chosen}, the largest K at least {100 * places.ENOUGH:.0f} % as stable as the "
-        f"best, in the first seed; bands reach over {places.DRAWS} draws of two halves. Known: the "
-        "places that have a sensor and one for quiet windows. F1 is that of runs given K."
+        f"Found: {chosen}, the most stable K, in the first seed; bands reach over {places.DRAWS} "
+        "draws of two halves. Known: the places that have a sensor and one for quiet windows. F1 is that of runs given K."
     )
     return our_figures.place_counts(curve, chosen, known, f1), caption
 

@@ -163,7 +163,7 @@ ROWS: Mapping[str, Row] = {
     "places-auto": Row(
         "K found by stability",
         {"stage1": {"places": "auto", "clusters": None}},
-        note="the finest partition of which two halves of the windows agree",
+        note="the partition that two halves of the windows agree on best",
     ),
     **{f"places-{k}": Row(f"{k} places", {"stage1": {"clusters": k}}) for k in GIVEN_PLACES},
     **{
