@@ -225,7 +225,8 @@ def _places(out: Path, data: str) -> tuple[str, str]:
     curve, chosen, known, f1 = sweeps.place_counts(out, data)
     caption = (
         f"Found: {chosen}, the most stable K, in the first seed; bands reach over {places.DRAWS} "
-        "draws of two halves. Known: the places that have a sensor and one for quiet windows. F1 is that of runs given K."
+        "draws of two halves. Known: the places that have a sensor and one for quiet windows. F1 "
+        "is that of runs given K."
     )
     return our_figures.place_counts(curve, chosen, known, f1), caption
 
