@@ -149,13 +149,16 @@ def test_settings_out_of_range_are_refused(changes: dict[str, object], said: str
 
 def test_joints_are_the_ends_of_the_limbs_that_are_drawn() -> None:
     pytest.importorskip("mujoco")
-    from detach.simulate.person import Path, subject_body
-    from detach.simulate.script import Act
+    from detach.simulate.opportunity_room import OPPORTUNITY
+    from detach.simulate.path import Path
+    from detach.simulate.person import subject_body
+    from detach.simulate.plan import Act
 
     still = np.zeros(1)
     path = Path(np.zeros((1, 2)), still, still, still, np.zeros(1, dtype=np.int64))
     act = Act(kind="stand", start_s=0.0, end_s=4.0, at=(0.0, 0.0), face=(1.0, 0.0))
-    limbs = subject_body(0, np.random.default_rng(0)).limbs(path, 0, act, 2.0, None)
+    body = subject_body(0, np.random.default_rng(0))
+    limbs = body.figure(OPPORTUNITY, path, 0, act, 2.0, None).limbs
     found = dict(zip(JOINTS, joints_of(limbs), strict=True))
     assert found["head"][2] > found["chest"][2] > found["pelvis"][2] > found["left knee"][2]
     assert found["left knee"][2] > found["left ankle"][2] > 0

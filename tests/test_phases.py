@@ -10,11 +10,11 @@ from detach.alignment.of_runs import LEAST, _clip
 from detach.alignment.phases import PHASES, phase_at, uses_in, uses_of
 from detach.data.recording import read_dataset
 from detach.errors import DataError
-from detach.simulate.script import Act
+from detach.simulate.plan import Act
 
 ACT = Act(
     kind="use", start_s=10.0, end_s=13.0, at=(0.0, 0.0), face=(1.0, 0.0), thing=2, goal=1.0,
-    reach_s=0.8, release_s=0.6,
+    name="Fridge", reach_s=0.8, release_s=0.6,
 )  # fmt: skip
 
 
@@ -43,8 +43,9 @@ def test_scripts_of_recordings_are_told_again_from_their_seed() -> None:
 @pytest.mark.parametrize(
     ("notes", "said"),
     [
-        ({}, "simulated recordings only"),
-        ({"simulated": True, "seed": 99}, "not those of its script"),
+        ({}, "simulated home opportunity only"),
+        ({"home": "hwu", "seed": 7}, "simulated home opportunity only"),
+        ({"home": "opportunity", "seed": 99}, "not those of its script"),
     ],
 )
 def test_other_recordings_are_refused(notes: dict[str, object], said: str) -> None:

@@ -19,7 +19,7 @@ from detach.errors import DataError, UsageError
 from detach.model import Run, Supervised, build, load_run
 from detach.probe import raw_statistics
 from detach.scores import Ints
-from detach.simulate.script import Act
+from detach.simulate.plan import Act
 
 HOP_S = 0.2
 LEAST = 6

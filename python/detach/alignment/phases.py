@@ -13,11 +13,13 @@ from detach.data.recording import Dataset, Recording
 from detach.errors import DataError
 from detach.scores import Ints
 from detach.simulate.levels import load_level
-from detach.simulate.script import Act, write_script
+from detach.simulate.plan import Act
+from detach.simulate.script import write_scripts
 
 PHASES = ("reach", "move", "move on", "let go")
 TRACK = "action"
 CLOSE_S = 0.01
+HOME = "opportunity"
 
 
 def phase_at(act: Act, t_s: NDArray[np.floating]) -> Ints:
@@ -36,18 +38,20 @@ def uses_in(dataset: Dataset, recording: Recording) -> list[Act]:
     """What is opened and closed in a simulated recording, with phases.
 
     Raises:
-        DataError: It is not simulated, or this version's scripts are not those it was made from.
+        DataError: It is not of that home, with one person, or this version's scripts are not those
+            it was made from.
     """
     notes = recording.notes
-    if not notes.get("simulated") or not isinstance(notes.get("seed"), int):
+    if notes.get("home") != HOME or not isinstance(notes.get("seed"), int):
         raise DataError(
-            f"{recording.folder}: phases are known of simulated recordings only; it has no seed in "
-            "its notes"
+            f"{recording.folder}: phases are known of recordings of the simulated home {HOME} "
+            "only; its notes name no such home and seed"
         )
     level = load_level(str(dataset.notes.get("level", "default")))
     number = int("".join(c for c in recording.name if c.isdigit()) or 0)
     rng = np.random.default_rng([int(notes["seed"]), number, 0])
-    uses = uses_of(write_script(rng, level, recording.duration_s), recording.duration_s)
+    script = write_scripts([rng], level, recording.duration_s)[0]
+    uses = uses_of(script, recording.duration_s)
     _check(recording, uses)
     return uses
 

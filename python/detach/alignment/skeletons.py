@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from detach.alignment.phases import phase_at, uses_of
 from detach.scores import Ints
-from detach.simulate.home import THINGS, room_mjcf
 from detach.simulate.levels import load_level
 from detach.simulate.machine import import_mujoco
-from detach.simulate.person import Limb, Path, subject_body, walk_through
-from detach.simulate.physics import SENSOR_HZ, run_physics
-from detach.simulate.script import write_script
+from detach.simulate.opportunity_room import OPPORTUNITY
+from detach.simulate.path import Path, walk_through
+from detach.simulate.person import Limb, subject_body
+from detach.simulate.physics import run_physics
+from detach.simulate.script import write_scripts
 
 FPS = 15.0
 RUN_S = 450.0
@@ -64,18 +65,18 @@ def _run(seed: int, run: int, level: str) -> list[Skeleton]:
         return np.random.default_rng([seed, run, part])
 
     chosen = load_level(level)
-    acts = write_script(rng(0), chosen, RUN_S)
-    traces = run_physics(acts, chosen, rng(1), RUN_S)
-    path = walk_through(acts, traces.fraction, FPS, int(RUN_S * FPS))
+    home, acts = OPPORTUNITY, write_scripts([rng(0)], chosen, RUN_S)[0]
+    traces = run_physics(home, [acts], chosen, rng(1), RUN_S)
+    path = walk_through(home, acts, traces.fraction, FPS, int(RUN_S * FPS))
     body, handles = subject_body(run % PEOPLE, rng(2)), _Handles()
     found = []
     for act in uses_of(acts, RUN_S):
         frames = np.arange(int(np.ceil(act.start_s * FPS)), int(act.end_s * FPS))
         t_s = (frames + 0.5) / FPS
-        poses = [traces.joints[min(len(traces.joints) - 1, int(t * SENSOR_HZ))] for t in t_s]
-        slug = THINGS[act.thing].slug
+        poses = [traces.joints[min(len(traces.joints) - 1, int(t * home.sensor_hz))] for t in t_s]
+        slug = home.things[act.thing].slug
         limbs = [
-            body.limbs(path, int(f), act, float(t), handles.at(slug, pose))
+            body.figure(home, path, int(f), act, float(t), handles.at(slug, pose)).limbs
             for f, t, pose in zip(frames, t_s, poses, strict=True)
         ]
         joints = np.stack([joints_of(parts) for parts in limbs])
@@ -84,7 +85,7 @@ def _run(seed: int, run: int, level: str) -> list[Skeleton]:
 
 
 def joints_of(limbs: list[Limb]) -> NDArray[np.float64]:
-    """The 17 joints [17, 3], in the order of `JOINTS`, of what `Body.limbs` draws."""
+    """The 17 joints [17, 3], in the order of `JOINTS`, of what `Body.figure` draws."""
     legs, trunk, arms = limbs[:6], limbs[6:12], limbs[12:18]
     points = []
     for thigh, shin, foot in (legs[:3], legs[3:]):
@@ -110,7 +111,7 @@ class _Handles:
 
     def __init__(self) -> None:
         self._mj = import_mujoco()
-        self._model = self._mj.MjModel.from_xml_string(room_mjcf(furnished=False))
+        self._model = self._mj.MjModel.from_xml_string(OPPORTUNITY.mjcf(furnished=False))
         self._data = self._mj.MjData(self._model)
 
     def at(self, slug: str, pose: NDArray[np.float32]) -> NDArray[np.float64]:
