@@ -283,6 +283,17 @@ def test_a_budget_for_nothing_is_refused(homely: Path, recipe: str, tmp_path: Pa
         reproduce(asked, quiet)
 
 
+def test_measuring_keeps_the_budget_too(
+    homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing.Costs, "probe", lambda *_: time.sleep(30))
+    asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="2s")
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="too small to measure a single row in"):
+        reproduce(asked, quiet)
+    assert time.monotonic() - began < 25
+
+
 def test_data_without_labels_are_refused(data: Path, recipe: str, tmp_path: Path) -> None:
     path = data / "dataset.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": {}}))

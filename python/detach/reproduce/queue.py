@@ -153,7 +153,10 @@ class Queue:
             self._say(f"measuring {job.row} on {job.name}")
             try:
                 probe = self._out / f".probe-{os.getpid()}"
-                self.costs.probe(job.name, job.config, self._material(job), probe)
+                with _within(self.left_s):
+                    self.costs.probe(job.name, job.config, self._material(job), probe)
+            except _TimeIsUpError:
+                return
             except (DivergedError, UsageError):
                 continue  # said when its turn comes
 
