@@ -35,6 +35,7 @@ def main() -> int:
     """Simulates, trains, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="finished runs")
+    parser.add_argument("--recordings", type=int, default=4, help="of each part of a run's data")
     parser.add_argument("--train-runs", type=int, default=6, help="of 7.5 simulated minutes")
     parser.add_argument("--test-runs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3, help="of MASA and CASA; 0 leaves both out")
@@ -45,9 +46,8 @@ def main() -> int:
     try:
         rows = skeletons(args) if args.seeds else {}
         for folder in args.run:
-            rows.update(
-                {f"{n} ({folder.name})": [p] for n, p in clips_of_run(folder, _aside).items()}
-            )
+            clips = clips_of_run(folder, _aside, recordings=args.recordings)
+            rows.update({f"{name} ({folder.name})": [parts] for name, parts in clips.items()})
     except DetachError as error:
         print(f"alignment: {error}")
         return error.exit_code

@@ -74,11 +74,14 @@ def test_precision_counts_neighbours_of_other_clips() -> None:
     c = clip([0.2, 9.0], [0, 0])
     # a0 -> b0, c0 right; a1 -> b1 right, c1 wrong. b0 -> a0, c0; b1 -> a1 right, c1 wrong.
     # c0 -> b0, a0 right; c1 -> a1, b1 wrong.
-    assert average_precision([a, b, c], 1) == pytest.approx(np.mean([1, 1, 0.5]))
-    assert average_precision([a, b, c], 2) == pytest.approx(np.mean([0.75, 0.75, 0.5]))
-    assert np.isnan(average_precision([a, b], 3))
+    found = average_precision([a, b, c], (1, 2))
+    assert found == {
+        1: pytest.approx(np.mean([1, 1, 0.5])),
+        2: pytest.approx(np.mean([0.75, 0.75, 0.5])),
+    }
+    assert np.isnan(average_precision([a, b], (1, 3))[3])
     other = clip([0.0, 10.0], [0, 1], "close")
-    assert average_precision([a, other], 1) == 0.0
+    assert average_precision([a, other], (1,)) == {1: 0.0}
 
 
 def test_phases_are_told_by_a_line() -> None:

@@ -18,6 +18,7 @@ from detach.scores import Floats, Ints
 SHARES = (0.1, 0.5, 1.0)
 """Of labelled frames, for phase classification."""
 NEAREST = (5, 10, 15)
+MOST_PHASES = 1000
 RIDGE = 1.0
 """Penalty of the regression on standardised features: there may be more of them than frames."""
 
@@ -70,12 +71,13 @@ def measure(train: Sequence[Clip], test: Sequence[Clip], *, seed: int = 0) -> Al
     if not pairs:
         raise DataError("alignment needs an action with a training clip and two test clips")
     asked = [c for _, tested in pairs for c in tested]
+    within = [average_precision(tested, NEAREST) for _, tested in pairs]
     return Alignment(
         {s: _mean(phase_accuracy(a, b, s, seed) for a, b in pairs) for s in SHARES},
         _mean(kendall_tau(b) for _, b in pairs),
         _mean(progression(a, b) for a, b in pairs),
-        {k: _mean(average_precision(b, k) for _, b in pairs) for k in NEAREST},
-        {k: average_precision(asked, k) for k in NEAREST},
+        {k: _mean(found[k] for found in within) for k in NEAREST},
+        average_precision(asked, NEAREST),
     )
 
 
@@ -150,25 +152,27 @@ def r_squared(truth: Floats, said: Floats) -> float:
     return _mean((1 - error[known] / spread[known]).tolist())
 
 
-def average_precision(clips: Sequence[Clip], k: int) -> float:
-    """Share of the ``k`` nearest frames of other clips that show the same action and phase.
+def average_precision(clips: Sequence[Clip], nearest: Sequence[int]) -> dict[int, float]:
+    """Share of the K nearest frames of other clips that show the same action and phase, by K.
 
-    A mean over a clip's frames, then over clips; NaN where fewer than ``k`` frames are elsewhere.
+    A mean over a clip's frames, then over clips; NaN where fewer than K frames are elsewhere.
     """
     actions = {name: i for i, name in enumerate(sorted({c.action for c in clips}))}
     x = np.concatenate([c.features for c in clips])
-    phase = np.concatenate([c.phase for c in clips])
-    action = np.concatenate([np.full(len(c.phase), actions[c.action]) for c in clips])
     clip = np.concatenate([np.full(len(c.phase), i) for i, c in enumerate(clips)])
-    values = []
+    shown = np.concatenate([MOST_PHASES * actions[c.action] + c.phase for c in clips])
+    most = max(nearest)
+    values: dict[int, list[float]] = {k: [] for k in nearest}
     for i in range(len(clips)):
         mine, others = np.flatnonzero(clip == i), np.flatnonzero(clip != i)
-        if len(others) < k:
-            return float("nan")
-        near = others[np.argsort(_distances(x[mine], x[others]), axis=1, kind="stable")[:, :k]]
-        right = (phase[near] == phase[mine, None]) & (action[near] == action[mine, None])
-        values.append(float(right.mean()))
-    return _mean(values)
+        apart = _distances(x[mine], x[others])
+        near = np.argpartition(apart, min(most, len(others)) - 1, axis=1)[:, :most]
+        order = np.argsort(np.take_along_axis(apart, near, axis=1), axis=1, kind="stable")
+        near = others[np.take_along_axis(near, order, axis=1)]
+        right = shown[near] == shown[mine, None]
+        for k in nearest:
+            values[k].append(float(right[:, :k].mean()) if len(others) >= k else float("nan"))
+    return {k: float(np.mean(found)) for k, found in values.items()}
 
 
 def _distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:

@@ -40,9 +40,14 @@ class Cuts:
 
 
 def clips_of_run(
-    folder: Path, say: Callable[[str], None] = print
+    folder: Path, say: Callable[[str], None] = print, *, recordings: int = 4
 ) -> Mapping[str, tuple[list[Clip], list[Clip]]]:
     """Training and test clips as the run's sensor encoder, the same untrained and statistics see.
+
+    Args:
+        folder: A finished run.
+        say: Told in words what is being done.
+        recordings: Taken of each part, at most.
 
     Raises:
         UsageError: A supervised run, which has no embedding.
@@ -52,7 +57,7 @@ def clips_of_run(
     if isinstance(run.model, Supervised):
         raise UsageError(f"{folder}: a supervised run has no embedding to measure")
     dataset = read_dataset(run.data)
-    parts = {part: dataset.splits.get(part, ()) for part in ("train", "test")}
+    parts = {p: tuple(dataset.splits.get(p, ()))[:recordings] for p in ("train", "test")}
     if not all(parts.values()):
         raise DataError(f"{dataset.folder}: dataset.json must name the parts train and test")
     say(f"windows every {HOP_S:g} s of {', '.join(n for names in parts.values() for n in names)}")
