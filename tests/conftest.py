@@ -1,7 +1,13 @@
-"""A tiny data set for all tests: drawn, simulated in no way, learnable within seconds."""
+"""A tiny data set for all tests: drawn, simulated in no way, learnable within seconds.
 
+And no network: neither for the tests nor for any Python that they start.
+"""
+
+import os
+import runpy
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +37,31 @@ DURATION_S, FPS, WIDTH_PX, HEIGHT_PX, HZ = 40.0, 10, 64, 48, 30.0
 BLOCK_S = 4.0
 ACTIVITIES = ("idle", "open left", "open middle", "open right")
 PLACES = ("left door", "middle door", "right door")
+GUARDS = Path(__file__).with_name("guards")
+
+
+def pytest_configure() -> None:
+    """Only this machine can be reached; see guards/sitecustomize.py."""
+    paths = os.environ.get("PYTHONPATH", str(Path(__file__).parents[1] / "python"))
+    if str(GUARDS) not in paths.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARDS), paths])
+        runpy.run_path(str(GUARDS / "sitecustomize.py"))
+    number, log = tempfile.mkstemp(prefix="detach-network-")
+    os.close(number)
+    os.environ["DETACH_NETWORK_LOG"] = log
+
+
+def pytest_unconfigure() -> None:
+    Path(os.environ["DETACH_NETWORK_LOG"]).unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def nobody_calls_outside() -> Iterator[None]:
+    """Whoever tries to, in this process or in one that it starts, is named."""
+    log = Path(os.environ["DETACH_NETWORK_LOG"])
+    before = log.stat().st_size
+    yield
+    assert log.stat().st_size == before, log.read_text()
 
 
 @pytest.fixture(scope="session", autouse=True)

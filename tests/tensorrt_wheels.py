@@ -56,8 +56,10 @@ def bindings(version: str) -> Path:
         absent("the bindings of TensorRT are looked at on x86-64 Linux")
     KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=KEPT) as part:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command = [sys.executable, "-I", "-m", "pip", "download"]  # -I: unguarded, it may fetch
         command += [
+            "--no-deps",
+            "--only-binary=:all:",
             "--disable-pip-version-check",
             "-q",
             "-d",
