@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from detach.checkpoint import save_checkpoint
+from detach.checkpoint import save_checkpoint, states
 from detach.config import override, preset
 from detach.errors import DataError, UsageError
 from detach.train import load_material, train
@@ -48,7 +48,8 @@ def intact(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     material = load_material(tiny_dataset, config, lambda _: None)
     train(material, folder / "run", config, say=lambda _: None)
     shutil.copytree(tiny_dataset, folder / "data", ignore=shutil.ignore_patterns(".cache"))
-    save_checkpoint(folder / "c.safetensors", {"model": torch.nn.Linear(2, 2)}, {"epoch": 1})
+    state = states({"model": torch.nn.Linear(2, 2)})
+    save_checkpoint(folder / "c.safetensors", state, {"epoch": 1})
     (folder / "recipe.yaml").write_text(yaml.safe_dump(SMALL))
     (folder / "live.yaml").write_text(LIVE)
     return {

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from detach.checkpoint import load_checkpoint, older, save_checkpoint, write_whole
+from detach import checkpoint
+from detach.checkpoint import load_checkpoint, older, save_checkpoint, states, write_whole
 from detach.errors import DataError, MachineError
 
 
@@ -29,7 +30,7 @@ def stepped() -> tuple[nn.Module, torch.optim.Optimizer]:
 def test_modules_optimizers_and_facts_come_back(tmp_path: Path) -> None:
     model, optimizer = stepped()
     facts = {"epoch": 3, "sums": {"loss": 0.1 + 0.2}, "extra": {"list": [1, None]}}
-    save_checkpoint(tmp_path / "c", {"model": model, "optimizer": optimizer}, facts)
+    save_checkpoint(tmp_path / "c", states({"model": model, "optimizer": optimizer}), facts)
     fresh = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     other = torch.optim.AdamW(fresh.parameters(), lr=9.0)
     assert load_checkpoint(tmp_path / "c", {"model": fresh, "optimizer": other}) == facts
@@ -44,7 +45,7 @@ def test_modules_optimizers_and_facts_come_back(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path, cut: int) -> None:
     model, optimizer = stepped()
     path = tmp_path / "c"
-    save_checkpoint(path, {"model": model, "optimizer": optimizer}, {})
+    save_checkpoint(path, states({"model": model, "optimizer": optimizer}), {})
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match="cannot be resumed from"):
         load_checkpoint(path, {"model": model, "optimizer": optimizer})
@@ -53,7 +54,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, cut: int) -> None:
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     model, optimizer = stepped()
     path = tmp_path / "c"
-    save_checkpoint(path, {"model": model, "optimizer": optimizer}, {})
+    save_checkpoint(path, states({"model": model, "optimizer": optimizer}), {})
     raw = bytearray(path.read_bytes())
     raw[-3] ^= 0x10
     path.write_bytes(raw)
@@ -65,15 +66,26 @@ def test_the_one_before_is_kept(tmp_path: Path) -> None:
     model, _ = stepped()
     path = tmp_path / "last.safetensors"
     for epoch in range(3):
-        save_checkpoint(path, {"model": model}, {"epoch": epoch})
+        save_checkpoint(path, states({"model": model}), {"epoch": epoch})
     assert load_checkpoint(path, {})["epoch"] == 2
     assert load_checkpoint(older(path), {})["epoch"] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, older(path).name]
 
 
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = stepped()
+    path = tmp_path / "c"
+    save_checkpoint(path, states({"model": model}), {})
+    with pytest.raises(DataError, match="it has no bank; another version of detach wrote it"):
+        load_checkpoint(path, {"model": model, "bank": model})
+    monkeypatch.setattr(checkpoint, "SCHEMA", 2)
+    with pytest.raises(DataError, match=r"schema must be 2, found '1'; .* into a new folder"):
+        load_checkpoint(path, {"model": model})
+
+
 def test_another_model_is_refused(tmp_path: Path) -> None:
     model, _ = stepped()
-    save_checkpoint(tmp_path / "c", {"model": model}, {})
+    save_checkpoint(tmp_path / "c", states({"model": model}), {})
     with pytest.raises(DataError, match="cannot be resumed from"):
         load_checkpoint(tmp_path / "c", {"model": nn.Linear(3, 5)})
 
@@ -94,13 +106,6 @@ class Failing:
         return call
 
 
-class FullDisk(io.BytesIO):
-    """A file that takes nothing."""
-
-    def write(self, _: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 CALLS: dict[str, tuple[Any, str]] = {
     "open": (Path, "open"),
     "open folder": (os, "open"),
@@ -117,8 +122,8 @@ def test_whatever_fails_the_old_checkpoint_stands(
 ) -> None:
     model, _ = stepped()
     path = tmp_path / "last.safetensors"
-    save_checkpoint(path, {"model": model}, {"epoch": 0})
-    save_checkpoint(path, {"model": model}, {"epoch": 1})
+    save_checkpoint(path, states({"model": model}), {"epoch": 0})
+    save_checkpoint(path, states({"model": model}), {"epoch": 1})
     failed: list[MachineError] = []
     for turn in itertools.count(1):
         failing = Failing(number, turn)
@@ -126,7 +131,7 @@ def test_whatever_fails_the_old_checkpoint_stands(
             owner, attribute = CALLS[name]
             patch.setattr(owner, attribute, failing.around(getattr(owner, attribute)))
             try:
-                save_checkpoint(path, {"model": model}, {"epoch": 1})
+                save_checkpoint(path, states({"model": model}), {"epoch": 1})
             except MachineError as error:
                 failed.append(error)
         assert load_checkpoint(path, {})["epoch"] == 1
@@ -139,13 +144,35 @@ def test_whatever_fails_the_old_checkpoint_stands(
         assert re.search(rf"{path}: \d+ bytes could not be written", str(found))
 
 
-def test_a_full_disk_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Refusing(io.BytesIO):
+    """A file that takes nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def write(self, _: Any) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EIO, "Input/output error"),
+        (errno.EACCES, "Permission denied"),
+    ],
+)
+def test_a_write_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
     path = tmp_path / "c"
     write_whole(path, b"old")
-    monkeypatch.setattr(Path, "open", lambda *_, **__: FullDisk())
-    with pytest.raises(MachineError, match=r"3 bytes could not be written: the disk is full"):
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Refusing(number))
+    with pytest.raises(MachineError, match=rf"3 bytes could not be written: {said}") as caught:
         write_whole(path, b"new")
     monkeypatch.undo()
+    assert caught.value.exit_code == 4
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -29,7 +29,7 @@ def test_start_finds_the_blobs() -> None:
     state = OnlineClustering.start(blobs(sizes), 3, seed=0)
     assert purity(state.label, sizes) == 1.0
     assert sorted(state.sizes.tolist()) == sorted(sizes)
-    members = state.memory_bank[state.label == 0]
+    members = state.memory_bank.rows[state.label == 0]
     torch.testing.assert_close(state.centroids[0], members.mean(dim=0))
 
 
@@ -42,14 +42,15 @@ def test_more_clusters_than_windows_is_refused() -> None:
 
 def test_update_moves_only_the_named_rows_and_relabels_them() -> None:
     state = OnlineClustering.start(blobs((20, 20)), 2, seed=0)
-    before = state.memory_bank.clone()
+    bank = state.memory_bank
+    before = bank.rows.clone()
     other = state.label[-1]
     assert state.label[0] != other
     for _ in range(20):
         state.update(torch.tensor([0]), state.centroids[other][None], momentum=0.5)
     assert state.label[0] == other
-    assert torch.equal(state.memory_bank[1:], before[1:])
-    assert state.memory_bank[0].norm().item() == pytest.approx(1.0, abs=1e-6)
+    assert torch.equal(bank.rows[1:], before[1:])
+    assert bank.rows[0].norm().item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_small_clusters_are_refilled_from_the_largest() -> None:
@@ -76,11 +77,15 @@ def test_confident_share_and_change_rate() -> None:
 def test_state_goes_round() -> None:
     state = OnlineClustering.start(blobs((20, 20)), 2, seed=0)
     other = OnlineClustering.start(blobs((20, 20), spread=0.5), 2, seed=1)
-    other.load_state_dict(state.state_dict())
-    for name, value in state.state_dict().items():
-        assert torch.equal(value, other.state_dict()[name]), name
-    other.memory_bank.zero_()
-    assert state.memory_bank.abs().sum() > 0
+    for ours, theirs in ((state, other), (state.memory_bank, other.memory_bank)):
+        theirs.load_state_dict(ours.state_dict())
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+    other.memory_bank.rows.zero_()
+    assert state.memory_bank.rows.abs().sum() > 0
+    third = OnlineClustering.start(blobs((20, 21)), 2, seed=0)
+    with pytest.raises(ValueError, match="the bank has 40 windows, expected 41"):
+        third.memory_bank.load_state_dict(state.memory_bank.state_dict())
 
 
 def test_logits_give_gradient_to_features_only() -> None:
@@ -93,7 +98,7 @@ def test_logits_give_gradient_to_features_only() -> None:
 
 def test_windows_that_are_all_alike_are_halved_too() -> None:
     state = OnlineClustering.start(blobs((60, 30)), 3, seed=0)
-    state.memory_bank = torch.eye(16)[:1].expand(90, 16).clone()
+    state.memory_bank.rows = torch.eye(16)[:1].expand(90, 16).clone()
     state.label = torch.zeros(90, dtype=torch.long)
     state.update_centroids()
     assert state.refill_small(10, seed=0) == 2

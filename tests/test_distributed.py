@@ -31,7 +31,7 @@ long = pytest.mark.skipif("DETACH_LONG" not in os.environ, reason="DETACH_LONG a
 def two(nursery: Nursery, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What two processes found, and their folder."""
     folder = tmp_path_factory.mktemp("two")
-    jobs = [["losses"], ["norms"]]
+    jobs = [["losses"], ["norms"], ["banks"]]
     jobs += [["astray", str(tiny_dataset), how] for how in ("options", "rows", "weights", "nan")]
     jobs += [["training", str(tiny_dataset)]]
     return nursery.run(2, folder, *jobs), folder
@@ -40,7 +40,7 @@ def two(nursery: Nursery, tiny_dataset: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def four(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("four")
-    return nursery.run(4, folder, ["losses"], ["norms"]), folder
+    return nursery.run(4, folder, ["losses"], ["norms"], ["banks"]), folder
 
 
 @pytest.mark.parametrize("world", ["two", "four"])
@@ -59,6 +59,13 @@ def test_batch_norm_sees_the_whole_batch(world: str, request: pytest.FixtureRequ
     for cases in request.getfixturevalue(world)[0]["norms"]:
         assert sorted(cases) == ["2", "3", "4", "5"]
         assert max(x for errors in cases.values() for x in errors) <= 1e-11
+
+
+@pytest.mark.parametrize("world", ["two", "four"])
+def test_a_bank_that_is_cut_is_a_bank(world: str, request: pytest.FixtureRequest) -> None:
+    for errors in request.getfixturevalue(world)[0]["banks"]:
+        assert max(errors.values()) <= 1e-6, errors
+        assert errors["labels"] == errors["refilled"] == errors["small"] == 0.0
 
 
 def assert_same_run(a: Path, b: Path) -> None:

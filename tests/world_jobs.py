@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from detach import cli, course, ops, train
-from detach.checkpoint import digest
+from detach.checkpoint import digest, states
 from detach.clustering import OnlineClustering
 from detach.config import PRESETS, RunConfig, override, preset
 from detach.course import Course
-from detach.distributed import World, contrast, contrastive_loss, joined, share_batch_norms
+from detach.distributed import Bank, World, contrast, contrastive_loss, joined, share_batch_norms
 from detach.errors import DetachError
 from detach.train_temporal import loss_options
 
@@ -124,6 +124,37 @@ def norms(world: World, _: Path) -> dict[str, list[float]]:
     return found
 
 
+def banks(world: World, _: Path) -> dict[str, float]:
+    """Errors of a bank that is cut, and of clustering on it, against one that is whole."""
+    rows = features(23, torch.float64)[1]
+    rows[11:] -= 2.0  # two heaps, and a cluster of three that is too small
+    mine = world.share(23).rows
+    whole = OnlineClustering.start(rows, 3, 0)
+    own = OnlineClustering.start(rows[mine], 3, 0, world)
+    index = torch.tensor([22, 3, 0, 12, 8])
+    refilled = []
+    for state in (whole, own):
+        state.update(index, rows[index].flip(0), 0.5)
+        state.label[state.label == 2] = 1
+        state.label[:3] = 2
+        state.update_centroids()
+        refilled.append(state.refill_small(5, 1))
+    one, several = whole.memory_bank, own.memory_bank
+    kept = several.state_dict()
+    again = Bank(torch.zeros_like(several.rows), world)
+    again.load_state_dict(one.state_dict())
+    pairs = {
+        "labels": (whole.label, own.label),
+        "centroids": (whole.centroids, own.centroids),
+        "distances": [s.memory_bank.distances(s.centroids, s.label) for s in (whole, own)],
+        "rows": (one.rows[mine], several.rows),
+        "kept": (one.rows, kept["rows"]) if world.first else (mine.start, mine.start),
+        "taken up": (several.rows, again.rows),
+    }
+    found = {name: float(torch.as_tensor(a - b).abs().max()) for name, (a, b) in pairs.items()}
+    return {**found, "refilled": float(refilled[0] - refilled[1]), "small": refilled[0] - 1.0}
+
+
 def training(world: World, folder: Path, data: str, *words: str) -> dict[str, Any]:
     """A whole run in float64; the clustering of stage 1 is kept too."""
     changes = json.loads(words[0]) if words else {}
@@ -134,11 +165,11 @@ def training(world: World, folder: Path, data: str, *words: str) -> dict[str, An
     kept: list[OnlineClustering] = []
     start = OnlineClustering.start
 
-    def keep(features: Tensor, clusters: int, seed: int) -> OnlineClustering:
-        kept.append(start(features, clusters, seed))
+    def keep(*arguments: Any) -> OnlineClustering:
+        kept.append(start(*arguments))
         return kept[-1]
 
-    OnlineClustering.start = keep  # type: ignore[method-assign]
+    OnlineClustering.start = keep  # type: ignore[assignment, method-assign]
     material = train.load_material(Path(data), config, print)
     samples = material.windows.samples.astype("float64")
     material = replace(material, windows=replace(material.windows, samples=samples))
@@ -158,7 +189,7 @@ def killable(_: World, folder: Path, data: str, epochs: str) -> dict[str, Any]:
         save(self)
         if self.step == 0:
             with (folder / "sums.txt").open("a") as file:
-                file.write(f"{self._stage} {self.epoch} {digest(self._parts)}\n")
+                file.write(f"{self._stage} {self.epoch} {digest(states(self._parts))}\n")
 
     Course.save = noted  # type: ignore[method-assign]
     config = configured({"stage1": {"epochs": int(epochs)}, "stage2": {"epochs": int(epochs)}})
@@ -225,8 +256,9 @@ def spoil_one_number() -> None:
 
     def spoil(self: OnlineClustering, *rest: Any) -> tuple[float, int]:
         OnlineClustering.end_epoch = end_epoch  # type: ignore[method-assign]
-        self.memory_bank[0, 0] += 1e-6
-        return self.end_epoch(*rest)
+        found = self.end_epoch(*rest)
+        self.centroids[0, 0] += 1e-6
+        return found
 
     OnlineClustering.end_epoch = spoil  # type: ignore[method-assign, assignment]
 
@@ -246,7 +278,7 @@ def spoil_samples() -> None:
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    job.__name__: job for job in (losses, norms, training, killable, verbs, astray)
+    job.__name__: job for job in (losses, norms, banks, training, killable, verbs, astray)
 }
 
 

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,9 +19,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detach.data.store import write_whole as write_whole  # offered here too
-from detach.errors import DataError
+from detach.errors import DataError, UsageError
 
 SCHEMA = 1
+ANEW = "another version of detach wrote it: train into a new folder"
 
 
 class Stateful(Protocol):
@@ -34,16 +35,23 @@ class Stateful(Protocol):
         """Takes over what `state_dict` gave."""
 
 
-def save_checkpoint(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
-    """Writes the state of all ``parts`` and the JSON-able ``facts`` (epoch, step, sums).
+def states(parts: Mapping[str, Stateful]) -> dict[str, Mapping[str, Any]]:
+    """What all ``parts`` need to go on."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def save_checkpoint(
+    path: Path, state: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
+) -> None:
+    """Writes the `states` of all parts and the JSON-able ``facts`` (epoch, step, sums).
 
     Raises:
         MachineError: The disk is full or the folder cannot be written; the old file is intact.
     """
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
-    for name, part in parts.items():
-        _flatten(part.state_dict(), name, tensors, plain)
+    for name, part in state.items():
+        _flatten(part, name, tensors, plain)
     meta = {"schema": str(SCHEMA), "plain": json.dumps(plain), "facts": json.dumps(dict(facts))}
     meta["sha256"] = _sum(tensors, meta["plain"], meta["facts"])
     _keep_older(path)
@@ -70,6 +78,7 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         _check_whole(path, meta, tensors)
         plain = json.loads(meta["plain"])
+        _check_parts(parts, plain)
         for name, part in parts.items():
             part.load_state_dict(_unflatten(name, tensors, plain))
         return dict(json.loads(meta["facts"]))
@@ -79,17 +88,55 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]
 
 def _check_whole(path: Path, meta: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
     if meta.get("schema") != str(SCHEMA):
-        raise DataError(f"{path}: schema must be {SCHEMA}, found {meta.get('schema')!r}")
+        found = repr(meta.get("schema"))
+        raise DataError(f"{path}: schema must be {SCHEMA}, found {found[:80]}; {ANEW}")
     if meta.get("sha256", "") != _sum(tensors, meta["plain"], meta["facts"]):
         raise ValueError("it is damaged: its check sum is wrong")
 
 
-def digest(parts: Mapping[str, Stateful]) -> str:
-    """SHA-256 of all tensors and numbers of ``parts``."""
+def _check_parts(parts: Mapping[str, Stateful], plain: Mapping[str, Any]) -> None:
+    if missing := [name for name in parts if name not in plain]:
+        raise ValueError(f"it has no {', '.join(missing)}; {ANEW}")
+
+
+def readable(path: Path, say: Callable[[str], None]) -> Path:
+    """The newest checkpoint, or the one before where that is damaged.
+
+    Raises:
+        DataError: Neither can be read.
+    """
+    try:
+        load_checkpoint(path, {})
+    except DataError as error:
+        if not older(path).is_file():
+            raise
+        load_checkpoint(older(path), {})
+        say(f"warning: {error}; going on from the one before, {older(path).name}")
+        return older(path)
+    return path
+
+
+def read_place(path: Path, processes: int) -> str:
+    """The stage a checkpoint was written in, by as many processes.
+
+    Raises:
+        UsageError: By others.
+    """
+    facts = load_checkpoint(path, {})
+    if (before := facts.get("processes", 1)) != processes:
+        raise UsageError(
+            f"{path} was written by {before} processes, and a run goes on as it began: start "
+            f"{before} with torchrun, not {processes}, or train into a new folder"
+        )
+    return str(facts["stage"])
+
+
+def digest(state: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 of all tensors and numbers of `states`."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
-    for name, part in parts.items():
-        _flatten(part.state_dict(), name, tensors, plain)
+    for name, part in state.items():
+        _flatten(part, name, tensors, plain)
     return _sum(tensors, json.dumps(plain, sort_keys=True))
 
 

@@ -1,27 +1,26 @@
 """Online clustering of sensor features (stage 1), after ODC: a memory bank and its centroids.
 
-N windows of the pretraining part, K clusters, d feature width. The bank holds one unit vector and
-one pseudo-label a window; centroids are means of bank rows.
+N windows of the pretraining part, K clusters, d feature width. The bank holds one unit vector a
+window; centroids are means of bank rows. Of several processes each has its share of the bank, and
+all have the same labels and centroids.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from detach import equations
 from detach.config import SpatialStageConfig
+from detach.distributed import ALONE, Bank, World
 
 
 @dataclass
 class OnlineClustering:
-    """The state of clustering; all tensors, so that a checkpoint holds it whole."""
+    """The state of clustering: the bank, and tensors of which all processes have the same."""
 
-    memory_bank: Tensor
-    """[N, d], rows of length 1."""
+    memory_bank: Bank
     label: Tensor
     """Pseudo-label of each window, [N], int64."""
     centroids: Tensor
@@ -32,19 +31,23 @@ class OnlineClustering:
     """Labels at the end of the last epoch, [N]."""
 
     @classmethod
-    def start(cls, features: Tensor, clusters: int, seed: int) -> "OnlineClustering":
-        """k-means++ with several starts on unit features [N, d].
+    def start(
+        cls, features: Tensor, clusters: int, seed: int, world: World = ALONE
+    ) -> "OnlineClustering":
+        """k-means++ with several starts on unit features [n, d], this process's of all N.
 
         Raises:
             ValueError: More clusters than windows.
         """
-        if clusters > len(features):
+        bank = Bank(features, world)
+        if clusters > bank.count:
             raise ValueError(
-                f"clusters must be at most the number of windows, {len(features)}, got {clusters}"
+                f"clusters must be at most the number of windows, {bank.count}, got {clusters}"
             )
-        bank = F.normalize(features.detach().float().cpu(), dim=1)
-        label = torch.from_numpy(_kmeans(bank.numpy(), clusters, seed))
-        state = cls(bank, label, torch.zeros(clusters, bank.shape[1]), label >= 0, label.clone())
+        everything = torch.arange(bank.count)
+        label = bank.clustered(everything, lambda rows: _kmeans(rows, clusters, seed))
+        centroids = torch.zeros(clusters, features.shape[1])
+        state = cls(bank, label, centroids, label >= 0, label.clone())
         state.update_centroids()
         return state
 
@@ -55,8 +58,11 @@ class OnlineClustering:
 
     def logits(self, features: Tensor, temperature: float) -> Tensor:
         """Cosine to the centroids over ``temperature``, [n, K]; gradient to ``features`` only."""
-        directions = F.normalize(self.centroids, dim=1).to(features.device)
-        return F.normalize(features, dim=1) @ directions.T / temperature
+        return F.normalize(features, dim=1) @ self._directions.to(features.device).T / temperature
+
+    @property
+    def _directions(self) -> Tensor:
+        return F.normalize(self.centroids, dim=1)
 
     def shuffle(self, seed: int) -> None:
         """Deals the labels out anew: a control that has clusters of the same sizes and no sense."""
@@ -69,16 +75,13 @@ class OnlineClustering:
         self, index: Tensor, features: Tensor, momentum: float, *, assign: bool = True
     ) -> None:
         """Moves bank rows ``index`` towards ``features`` [n, d] and assigns them anew."""
-        fresh = F.normalize(features.detach().float().cpu(), dim=1)
-        mixed = (1 - momentum) * self.memory_bank[index] + momentum * fresh
-        self.memory_bank[index] = F.normalize(mixed, dim=1)
+        self.memory_bank.move(index, features, momentum)
         if assign:
-            self.label[index] = self.logits(self.memory_bank[index], 1.0).argmax(dim=1)
+            self.label[index] = self.memory_bank.nearest(index, self._directions)
 
     def update_centroids(self) -> None:
         """Means of bank rows; an empty cluster keeps its centroid."""
-        total = torch.zeros_like(self.centroids).index_add_(0, self.label, self.memory_bank)
-        size = self.sizes
+        total, size = self.memory_bank.sums(self.label, len(self.centroids)), self.sizes
         self.centroids[size > 0] = (total / size.clamp(min=1)[:, None])[size > 0]
 
     def refill_small(self, least: int, seed: int) -> int:
@@ -91,27 +94,15 @@ class OnlineClustering:
         if len(small) == 0 or len(small) == len(self.centroids):
             return 0
         large = (self.sizes >= least).nonzero().squeeze(1)
-        orphans = torch.isin(self.label, small)
-        scores = self.logits(self.memory_bank[orphans], 1.0)[:, large]
-        self.label[orphans] = large[scores.argmax(dim=1)]
+        orphans = torch.isin(self.label, small).nonzero().squeeze(1)
+        self.label[orphans] = large[self.memory_bank.nearest(orphans, self._directions[large])]
         for cluster in small.tolist():
             largest = int(self.sizes.argmax())
             members = (self.label == largest).nonzero().squeeze(1)
-            self.label[members[self._halve(members, seed)]] = cluster
+            half = self.memory_bank.clustered(members, lambda rows: _halve(rows, seed))
+            self.label[members[half == 1]] = cluster
             self.update_centroids()
         return len(small)
-
-    def _halve(self, members: Tensor, seed: int) -> Tensor:
-        """Which of the windows ``members`` [n] go to the new cluster, bool [n]."""
-        rows = self.memory_bank[members]
-        if (rows - rows[0]).abs().max() < 1e-6:  # all alike, as quiet windows may be
-            return torch.arange(len(members)) % 2 == 1
-        return torch.from_numpy(_kmeans(rows.numpy(), 2, seed)) == 1
-
-    def distances(self) -> Tensor:
-        """Euclidean distance of each bank row to the centroid of its label, [N]."""
-        apart = self.memory_bank - self.centroids[self.label]
-        return apart.square().sum(dim=1).sqrt()
 
     def end_epoch(self, config: SpatialStageConfig, seed: int) -> tuple[float, int]:
         """Centroids, small clusters and confidence, once an epoch.
@@ -125,23 +116,31 @@ class OnlineClustering:
         refilled = 0
         if config.pseudo_labels == "clustered":
             refilled = self.refill_small(min(least, len(self.label) // (2 * clusters)), seed)
-        self.confident = equations.confident(self.distances(), self.label, config.confident_q)
+        distances = self.memory_bank.distances(self.centroids, self.label)
+        self.confident = equations.confident(distances, self.label, config.confident_q)
         changed = float((self.label != self.previous).float().mean())
         self.previous = self.label.clone()
         return changed, refilled
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything, by name."""
-        return dict(vars(self))
+        """Everything but the bank, which is a part of a checkpoint by itself, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "memory_bank"}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
-        for name, value in state.items():
-            setattr(self, name, value.clone())
+        for name in self.state_dict():
+            setattr(self, name, state[name].clone())
 
 
-def _kmeans(rows: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.int64]:
+def _kmeans(rows: Tensor, clusters: int, seed: int) -> Tensor:
     from sklearn.cluster import KMeans  # noqa: PLC0415  (a second of import)
 
-    found = KMeans(clusters, n_init=5, random_state=seed).fit_predict(rows)
-    return np.asarray(found, dtype=np.int64)
+    found = KMeans(clusters, n_init=5, random_state=seed).fit_predict(rows.numpy())
+    return torch.from_numpy(found).long()
+
+
+def _halve(rows: Tensor, seed: int) -> Tensor:
+    """1 for the rows of [n, d] that go to a new cluster."""
+    if (rows - rows[0]).abs().max() < 1e-6:  # all alike, as quiet windows may be
+        return torch.arange(len(rows)) % 2
+    return _kmeans(rows, 2, seed)

@@ -23,12 +23,14 @@ from detach.checkpoint import (
     Stateful,
     digest,
     load_checkpoint,
-    older,
+    read_place,
+    readable,
     save_checkpoint,
+    states,
     write_whole,
 )
-from detach.distributed import ALONE, World
-from detach.errors import DataError, DivergedError, MachineError, UsageError
+from detach.distributed import ALONE, Bank, World
+from detach.errors import DivergedError, MachineError, UsageError
 from detach.model import METRICS_FILE
 from detach.pace import Pace, minutes
 from detach.share import Share
@@ -81,10 +83,10 @@ class Course:
             resume = False
         self._from = self.last
         if resume:
-            self._from = _readable(self.last, say)
-        self._resume = _read_place(self._from, world.size) if resume else None
+            self._from = readable(self.last, say)
+        self._resume = read_place(self._from, world.size) if resume else None
         self._stop: int | None = None
-        self._ends = False
+        self._ends = self._due = False
         self._lines = 0
         self._clock = Pace()
         if world.first:
@@ -217,8 +219,9 @@ class Course:
             DivergedError: `MOST_SKIPPED` batches in a row do not. The last checkpoint stands.
         """
         own = [float(x.detach()) if isinstance(x, torch.Tensor) else x for x in shares.values()]
-        *whole, stop = self.world.sum_numbers([*own, float(self._stop is not None)])
-        self._ends = stop > 0
+        due = self.world.first and time.perf_counter() - self._clock.saved > SAVE_EVERY_S
+        *whole, stop, save = self.world.sum_numbers([*own, self._stop is not None, due])
+        self._ends, self._due = stop > 0, save > 0
         wrong = {n: x for n, x in zip(shares, whole, strict=True) if not math.isfinite(x)}
         if wrong or not taken:
             self._skip(wrong or {"the gradient": math.nan})
@@ -271,7 +274,7 @@ class Course:
             self._clock.say(f"warning: {text}", self.say, force=True)
 
     def save(self) -> None:
-        """Writes the newest checkpoint."""
+        """Writes the newest checkpoint; all processes call it, each has rows of the bank."""
         facts = {
             "stage": self._stage,
             "epoch": self.epoch,
@@ -283,8 +286,9 @@ class Course:
             "elapsed_s": self._clock.elapsed_s,
             "processes": self.world.size,
         }
+        state = states(self._parts)
         if self.world.first:
-            save_checkpoint(self.last, self._parts, facts)
+            save_checkpoint(self.last, state, facts)
         self._clock.saved = time.perf_counter()
 
     def _compare(self) -> None:
@@ -295,7 +299,8 @@ class Course:
         """
         if self.world.alone:
             return
-        found = self.world.texts(digest(self._parts))
+        alike = {n: part for n, part in self._parts.items() if not isinstance(part, Bank)}
+        found = self.world.texts(digest(states(alike)))
         unlike = [str(r) for r, text in enumerate(found) if text != found[0]]
         if unlike:
             raise self.world.once(
@@ -327,7 +332,7 @@ class Course:
             self._end()
         if (self.step + 1) % COMPARE_EVERY == 0:
             self._compare()
-        if time.perf_counter() - self._clock.saved > SAVE_EVERY_S:
+        if self._due:
             self.save()
         self._clock.say(self._line(share, {}), self.say, force=False)
 
@@ -362,35 +367,3 @@ class Course:
                 f"{path}: {len(line)} bytes could not be written: {error.strerror or error}; what "
                 "is saved stands, go on with --resume"
             ) from error
-
-
-def _readable(path: Path, say: Callable[[str], None]) -> Path:
-    """The newest checkpoint, or the one before where that is damaged.
-
-    Raises:
-        DataError: Neither can be read.
-    """
-    try:
-        load_checkpoint(path, {})
-    except DataError as error:
-        if not older(path).is_file():
-            raise
-        load_checkpoint(older(path), {})
-        say(f"warning: {error}; going on from the one before, {older(path).name}")
-        return older(path)
-    return path
-
-
-def _read_place(path: Path, processes: int) -> str:
-    """The stage a checkpoint was written in, by as many processes.
-
-    Raises:
-        UsageError: By others.
-    """
-    facts = load_checkpoint(path, {})
-    if (before := facts.get("processes", 1)) != processes:
-        raise UsageError(
-            f"{path} was written by {before} processes, and a run goes on as it began: start "
-            f"{before} with torchrun, not {processes}, or train into a new folder"
-        )
-    return str(facts["stage"])

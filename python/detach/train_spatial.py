@@ -31,9 +31,8 @@ def train_spatial(
     """Trains both spatial encoders on the windows ``index`` and leaves centroids in the model."""
     stage, device, world = config.stage1, next(model.parameters()).device, course.world
     pictures = Pictures(windows, index, config)
-    clustering = OnlineClustering.start(
-        _sensor_features(model, windows, index, world), len(model.centroids), config.seed
-    )
+    features = _sensor_features(model, windows, index, world)
+    clustering = OnlineClustering.start(features, len(model.centroids), config.seed, world)
     trained = nn.ModuleList(
         [model.sensor_spatial, model.sensor_places, model.video_spatial, model.video_places]
     )
@@ -53,6 +52,7 @@ def train_spatial(
     work = _Work(model, clustering, course, config)
     total = stage.epochs if stage.refine else min(work.refine_from, stage.epochs)
     parts: dict[str, Stateful] = {"model": model, "stepper": stepper, "clustering": clustering}
+    parts["bank"] = clustering.memory_bank
     for _ in course.epochs("stage1", total, parts):
         model.train()
         if work.video_frozen:
@@ -227,13 +227,12 @@ def _look(model: Detach, frames: Tensor, course: Course, config: RunConfig) -> T
 def _sensor_features(
     model: Detach, windows: Windows, index: NDArray[np.int64], world: World
 ) -> Tensor:
-    """Place features [N, d] of the sensors, in eval mode."""
+    """Place features [n, d] of the sensors, in eval mode: this process's share of all N."""
     device = next(model.parameters()).device
     model.eval()
     own = index[world.share(len(index)).rows]
     samples = (torch.from_numpy(windows.samples[i]).to(device) for i in batches(own, 512))
-    found = torch.cat([model.sensor_spatial(x).float() for x in samples])
-    return world.collect(found, len(index)).cpu()
+    return torch.cat([model.sensor_spatial(x).float().cpu() for x in samples])
 
 
 @torch.no_grad()

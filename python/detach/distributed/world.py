@@ -70,6 +70,10 @@ class World:
         """This process's windows of ``count``."""
         return Share.of(count, self.rank, self.size)
 
+    def shares(self, count: int) -> list[Share]:
+        """Those of all processes."""
+        return [Share.of(count, r, self.size) for r in range(self.size)]
+
     def gather(self, x: Tensor, count: int | None = None) -> Tensor:
         """Rows of all processes [count, ...] from this one's [n, ...], with exact gradients.
 
@@ -98,7 +102,7 @@ class World:
             _all_gather(whole, own, group=self.group)
         if count == len(whole):
             return whole
-        return torch.cat([whole[r * most :][: len(s)] for r, s in enumerate(self._shares(count))])
+        return torch.cat([whole[r * most :][: len(s)] for r, s in enumerate(self.shares(count))])
 
     def count_rows(self, rows: int, count: int | None = None) -> int:
         """Windows in a batch of which this process has ``rows``; ``count`` where that is known.
@@ -111,9 +115,9 @@ class World:
             sizes = [int(n) for n in self.sum_numbers(mine)]
             count = sum(sizes)
         else:
-            sizes = [len(s) for s in self._shares(count)]
+            sizes = [len(s) for s in self.shares(count)]
             sizes[self.rank] = rows
-        for rank, (found, share) in enumerate(zip(sizes, self._shares(count), strict=True)):
+        for rank, (found, share) in enumerate(zip(sizes, self.shares(count), strict=True)):
             if found != len(share) or found == 0:
                 raise ValueError(
                     f"process {rank} of {self.size} has {found} windows of a batch of {count}, its "
@@ -126,7 +130,7 @@ class World:
         """Sums [count, ...] over processes and returns this one's rows [n, ...]."""
         if self.alone:
             return x
-        shares = self._shares(len(x))
+        shares = self.shares(len(x))
         most = len(shares[0])
         if len(x) != self.size * most:
             x = torch.cat([_padded(x[share.rows], most) for share in shares])
@@ -150,10 +154,27 @@ class World:
         """Sums of numbers over processes, in float64."""
         if self.alone:
             return list(numbers)
-        table = torch.tensor(numbers, dtype=torch.float64)
-        with self.watched("a step"):
-            dist.all_reduce(table, group=self._control)
-        return table.tolist()
+        return self.total(torch.tensor(numbers, dtype=torch.float64)).tolist()
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sum over processes of what each has on the CPU, in place; alike on all."""
+        if not self.alone and x.numel():
+            with self.watched("a step"):
+                dist.all_reduce(x, group=self._control)
+        return x
+
+    def bring(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Rows [n, ...] of all processes, ``sizes`` by rank, in the first; its own in the others.
+
+        On the CPU. All know ``sizes``.
+        """
+        if self.alone:
+            return x
+        own = _padded(x, max(sizes))
+        pieces = [torch.empty_like(own) for _ in sizes] if self.first else None
+        with self.watched("gathering the memory bank"):
+            dist.gather(own, pieces, group=self._control)
+        return torch.cat([p[:n] for p, n in zip(pieces, sizes, strict=True)]) if pieces else x
 
     def texts(self, text: str) -> list[str]:
         """What each process has to say, by rank."""
@@ -253,9 +274,6 @@ class World:
             name, text = json.loads(answer)
             kinds = {k.__name__: k for k in (UsageError, DataError, MachineError)}
             raise elsewhere(kinds.get(name, DetachError)(text))
-
-    def _shares(self, count: int) -> list[Share]:
-        return [Share.of(count, r, self.size) for r in range(self.size)]
 
     def _who_is_lost(self, what: str, error: RuntimeError) -> str:
         """Whoever does not write down within `ANSWER_S` that he lost contact, is lost himself."""
