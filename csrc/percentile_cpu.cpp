@@ -8,6 +8,10 @@
 #include <type_traits>
 #include <vector>
 
+#if defined(DETACH_WITH_AVX2)
+#include <cpuid.h>
+#endif
+
 #include "detach/percentile.h"
 #include "detach/thread_pool.h"
 #include "percentile_block.h"
@@ -19,9 +23,14 @@ namespace detach {
 namespace {
 
 #if defined(DETACH_WITH_AVX2)
+bool has_f16c() {  // clang 14 does not know it by name
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 bool has_avx2() {
-  static const bool found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                            __builtin_cpu_supports("f16c");
+  static const bool found =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   return found;
 }
 #endif
