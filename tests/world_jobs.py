@@ -25,6 +25,7 @@ from detach.clustering import OnlineClustering
 from detach.config import PRESETS, RunConfig, override, preset
 from detach.course import Course
 from detach.distributed import Bank, World, contrast, contrastive_loss, joined, share_batch_norms
+from detach.distributed import world as world_module
 from detach.errors import DetachError
 from detach.train_temporal import loss_options
 
@@ -230,6 +231,7 @@ def astray(world: World, folder: Path, data: str, how: str) -> dict[str, str | N
     short = {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
     config = configured(short)
     last = world.rank == world.size - 1
+    world_module.ANSWER_S = 1.0
     try:
         if how == "rows":
             world.gather(torch.zeros(5 if last else 3, 2))
