@@ -61,8 +61,8 @@ def rows() -> list[Row]:
         Row("R11", "clock steps make no event", ("test_live_clock.py",)),
         Row("R12", "last will, retained state, refused login", ("test_live_mqtt.py",)),
         Row("R13", "the core under sanitizers", ("test_sanitizers.py",)),
-        Row("R14", "compute-sanitizer", why_not="needs a GPU"),
-        Row("R15", "fuzzers", why_not="none in this tree; hypothesis tests stand in"),
+        Row("R14", "compute-sanitizer", why_not="needs a GPU: benchmarks/gpu_operators.py"),
+        Row("R15", "fuzzers, and what they ever found", ("test_fuzz.py",)),
         Row("R16", "forbidden calls", ("test_forbidden.py",)),
         Row("R17", "hostile bundles", ("test_bundle.py", "test_bundle_contents.py")),
         Row("R18", "hostile files of all kinds", ("test_attacks.py",)),
@@ -71,7 +71,7 @@ def rows() -> list[Row]:
         Row("R21", "two callers at once", ("test_contrast_kernel.py::*callers*",)),
         Row("R22", "a stuck child is ended", ("test_guarded_process.py", "test_live_camera.py")),
         Row("R23", "batches that are no numbers", ("test_skipped.py",)),
-        Row("R24", "old configurations load", why_not="nothing was released yet"),
+        Row("R24", "old configurations load", ("test_old_configs.py",)),
         Row("R25", "SECURITY.md", why_not="a person reads it"),
     ]
 

@@ -31,6 +31,7 @@ from detach.data.store import write_whole
 from detach.data.windows import ChannelStats, Windows
 from detach.encoders import MIN_SAMPLES, SensorSpatialEncoder, motion_encoder
 from detach.errors import DataError
+from detach.recipes import MALFORMED
 from detach.video_encoders import VideoSpatialEncoder, VideoTemporalEncoder, motion_input, shrink
 
 RUN_SCHEMA = 1
@@ -321,7 +322,7 @@ def load_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no run folder: {CONFIG_FILE} is not there") from error
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, *MALFORMED) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     found = body.get("schema") if isinstance(body, dict) else None
     if found != RUN_SCHEMA:

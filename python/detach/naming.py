@@ -23,6 +23,7 @@ from sklearn.metrics import silhouette_score
 from detach.data.store import write_whole
 from detach.errors import DataError
 from detach.probe import NAMED_FILE, Head, LinearProbe, load_head, save_head
+from detach.recipes import MALFORMED
 
 CLUSTERS_FILE, NAMES_FILE = "clusters.safetensors", "names.yaml"
 SCHEMA = 1
@@ -222,7 +223,7 @@ def read_names(path: Path, clusters: Clusters) -> tuple[dict[str, str | None], s
     """
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, *MALFORMED) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     found = body.get("schema") if isinstance(body, dict) else None
     if found != SCHEMA:

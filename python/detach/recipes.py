@@ -15,6 +15,11 @@ from detach.config import PRESETS, RunConfig, override, preset
 from detach.errors import UsageError
 
 SIZE_LIMIT = 1_000_000
+MALFORMED = (
+    *(yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+"""What PyYAML raises of a text: its own errors, and Python's where a tag does not fit a value."""
 
 
 def find(name: Path) -> Path:
@@ -82,7 +87,7 @@ def _compose(path: Path) -> yaml.MappingNode:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{path}:{line}: not YAML: {error.problem}") from error
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, *MALFORMED) as error:
         raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if node is None:
         return yaml.MappingNode("tag:yaml.org,2002:map", [])
@@ -104,7 +109,7 @@ def _leaves(
             line = key_node.start_mark.line + 1
             try:
                 value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-            except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            except MALFORMED as error:
                 raise UsageError(f"{path}:{line}: {'.'.join(keys)} is no plain value") from error
             yield keys, value, line
 

@@ -90,7 +90,8 @@ def read_json(path: Path, schema: int, expected: str) -> dict[str, Any]:
     found = raw.get("schema") if isinstance(raw, dict) else None
     if found != schema:
         raise DataError(
-            f"{path}: schema must be {schema}, found {found!r}; make it again with this version"
+            f"{path}: schema must be {schema}, found {repr(found)[:80]}; make it again with this "
+            "version"
         )
     return dict(raw)
 
