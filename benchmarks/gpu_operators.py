@@ -32,6 +32,7 @@ PARTS = {
     "memory": 60,
     "kernels": 60,
     "compiled": 150,
+    "sanitizers": 240,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from gpu_calls import PRECISIONS, Raw
+from gpu_sanitizers import sanitizers as sanitizers
 from torch import Tensor
 
 import detach
