@@ -64,7 +64,7 @@ def read_yaml(kind: type[T], path: Path) -> T:
         line = 1 if mark is None else mark.line + 1
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise DataError.at(path, line, f"not YAML: {problem}") from error
-    except ValueError as error:  # an escape of no character
+    except (ValueError, OverflowError) as error:  # an escape of no character
         raise DataError(f"{path}: not YAML: {error}") from error
 
 
