@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -30,12 +31,12 @@ def test_what_is_cut_or_changed_is_answered(name: str) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_ten_seconds_of_a_fuzzer() -> None:
+def test_a_few_seconds_of_a_fuzzer() -> None:
     if importlib.util.find_spec("atheris") is None:
-        if os.environ.get("DETACH_CI") == "1":
+        if os.environ.get("DETACH_CI") == "1" and platform.machine() == "x86_64":
             pytest.fail("atheris is not installed; pip install 'detach[fuzz]'")
         pytest.skip("atheris is not installed")
-    command = [sys.executable, str(HERE / "fuzz.py"), "together", "--seconds", "10"]
+    command = [sys.executable, str(HERE / "fuzz.py"), "together", "--seconds", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr
 
