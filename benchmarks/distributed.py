@@ -1,19 +1,21 @@
 """Gathered negatives against a half ring, and what a step pays for company.
 
-    torchrun --nproc-per-node 2 benchmarks/distributed.py [WINDOWS ...]
+    torchrun --nproc-per-node 2 benchmarks/distributed.py [WINDOWS ...] [--append FILE]
 
 Times are the least of several, of loss and gradient: width 256 for motion, 8 places, intra-modal
 weights, float32, one thread a process. Bytes are what one process sends, forward and backward.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from detach import ops
+from detach import ledger, ops
+from detach.bench.options import Options, machine
 from detach.distributed import World, contrastive_loss, joined
 
 PLACES, WIDTH = 8, 256
@@ -53,7 +55,12 @@ def megabytes_sent(size: int, count: int, exchange: str) -> float:
     return 4e-6 * numbers
 
 
-def main(counts: list[int]) -> None:
+NAMES = ("one_process_ms", "gather_ms", "ring_ms", "gather_mb", "ring_mb")
+
+
+def measure(counts: list[int]) -> list[dict[str, object]]:
+    """Lines for the ledger, in the first process."""
+    lines: list[dict[str, object]] = []
     torch.set_num_threads(1)
     with joined("cpu") as world:
         if world.first:
@@ -77,7 +84,24 @@ def main(counts: list[int]) -> None:
             row += [megabytes_sent(world.size, count, x) for x in ("gather", "ring")]
             if world.first:
                 print(f"{count:7d}  " + "  ".join(f"{x:10.2f}" for x in row), flush=True)
+                shared = {"what": "loss and gradient, d = 256", "data": "Gaussian", "items": count}
+                shared["provider"] = f"{world.size} processes"
+                lines += [
+                    {**shared, "metric": name, "value": f"{x:.4g}"}
+                    for name, x in zip(NAMES, row, strict=True)
+                ]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("windows", type=int, nargs="*", default=[128, 256, 512, 1024, 2048, 4096])
+    parser.add_argument("--append", type=Path, help="a CSV file of results")
+    asked = parser.parse_args()
+    lines = measure(asked.windows)
+    if asked.append and lines:
+        ledger.append_lines(asked.append, lines, machine(Options(part="step")))
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [128, 256, 512, 1024, 2048, 4096])
+    main()
