@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from detach.data.sphere_archive import unpacked
-from detach.data.sphere_files import Entry, find_sequences, read_measured, read_targets
+from detach.data.sphere_files import CAMERAS, Entry, find_sequences, read_measured, read_targets
 from detach.errors import DataError
 
 SOURCE = os.environ.get("DETACH_SPHERE", "")
@@ -47,7 +47,8 @@ def damaged(whole: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def test_real_files_cut_and_changed(entry: Entry) -> None:
-    names = sorted(p.name for p in entry.folder.glob("*") if p.suffix in {".csv", ".json"})
+    named = ("meta.json", "acceleration.csv", "pir.csv", "targets.csv")
+    names = [*named, *(f"video_{camera}.csv" for camera in CAMERAS)]
     found: Counter[str] = Counter()
     for name in names:
         path = entry.folder / name
