@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,27 @@ def test_a_wrong_description_is_named(
         read_recording(path.parent)
     assert str(caught.value).startswith(str(path))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("named", "good"), [(None, False), ("", False), ("films", True), ("films/old", False)]
+)
+def test_a_link_leads_out_only_where_its_owner_says_so(
+    named: str | None, good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, films = make(tmp_path), tmp_path / "films"
+    (films / "old").mkdir(parents=True)
+    file = folder / SHAKER.file
+    file.rename(films / "shaker.csv")
+    file.symlink_to(films / "shaker.csv")
+    if named is not None:
+        value = os.pathsep.join(["/nowhere", str(tmp_path / named)]) if named else ""
+        monkeypatch.setenv("DETACH_LINKS_TO", value)
+    if good:
+        assert read_recording(folder).sensors == (SHAKER,)
+    else:
+        with pytest.raises(DataError, match="link to outside the recording.*DETACH_LINKS_TO"):
+            read_recording(folder)
 
 
 def test_a_wrong_folder_and_half_a_data_set(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ their own rate; times are seconds since the start of the recording. Everything i
 hidden name first and renamed when whole, so that a reader never sees half a recording.
 """
 
+import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ LARGEST = 1e9
 """No number in a recording.json is larger."""
 LARGEST_PPM = 10_000.0
 """A clock that is further off than one per cent is none."""
+LINKS = "DETACH_LINKS_TO"
+"""Environment variable: folders, parted as in PATH, that links in a recording may lead to."""
 NAME_RULE = "names are up to 100 letters, digits, spaces and signs, without /"
 
 Stamps = TypeVar("Stamps", float, NDArray[np.float64])
@@ -369,10 +372,16 @@ def _check_values(recording: Recording, path: Path) -> None:
 def _check_files(recording: Recording, path: Path) -> None:
     files = [t.file for t in recording.videos] + [t.file for t in recording.sensors]
     files += [t.file for t in recording.labels]
+    named = [Path(text) for text in os.environ.get(LINKS, "").split(os.pathsep) if text]
+    allowed = [folder.resolve() for folder in (recording.folder, *named)]
     for file in files:
         if ".." in Path(file).parts or Path(file).is_absolute():
             raise DataError(f"{path}: {file!r} points outside the recording")
         if not (recording.folder / file).is_file():
             raise DataError(f"{path}: names {file!r}, which is not there; was the copy cut short?")
-        if not (recording.folder / file).resolve().is_relative_to(recording.folder.resolve()):
-            raise DataError(f"{path}: {file!r} is a link to outside the recording; copy it there")
+        real = (recording.folder / file).resolve()
+        if not any(real.is_relative_to(folder) for folder in allowed):
+            raise DataError(
+                f"{path}: {file!r} is a link to outside the recording; copy it there or, if you "
+                f"made that link, name the folder that it leads to in {LINKS}"
+            )
