@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from detach.data import video
+from detach.edge.live.config import read_config
 from detach.edge.live.metrics import prometheus
 from detach.edge.live.service import notify
-from detach.edge.live.start import run_live
-from detach.errors import DataError
+from detach.edge.live.start import LiveOptions, run_live
+from detach.edge.manifest import Channel
+from detach.errors import DataError, UsageError
 
 from .edge_bundles import write_tiny  # type: ignore[import-not-found]
 from .live_home import wait_for  # type: ignore[import-not-found]
@@ -154,6 +156,30 @@ def test_files_that_do_not_fit_are_refused(files: tuple[Path, Path], tmp_path: P
     config.write_text(f"{CONFIG}camera: {{source: /dev/video0}}\n")
     with pytest.raises(DataError, match="no video graphs"):
         run_live(blind, config, write=print, say=print)
+
+
+def test_without_a_configuration_it_says_what_one_needs(tmp_path: Path) -> None:
+    channels = tuple(
+        Channel(
+            name=f"{sensor}.{axis}", sensor=sensor, axis=axis, kind=kind, unit=unit, hz=hz,
+            mean=0.0, std=1.0, max_gap_s=1.0,
+        )
+        for sensor, axis, kind, unit, hz in (
+            ("hall: door", "value", "switch", "", None),
+            ("fridge", "x", "acceleration", "mg", 30.0),
+            ("fridge", "y", "acceleration", "mg", 30.0),
+        )
+    )  # fmt: skip
+    bundle = write_tiny(tmp_path / "tiny.detach", channels=channels)
+    with pytest.raises(UsageError, match="give a configuration") as error:
+        run_live(bundle, None, write=print, say=print)
+    text = str(error.value).partition("topics:\n")[2]
+    assert text.endswith("{x: x, y: y}}  # acceleration in mg, 30 a second")
+    (tmp_path / "live.yaml").write_text(f"schema: 1\nname: k\nlines: true\n{text}\n")
+    assert set(read_config(tmp_path / "live.yaml").sensors) == {"hall: door", "fridge"}
+    options = LiveOptions(replay=tmp_path)
+    with pytest.raises(UsageError, match="not both"):
+        run_live(bundle, tmp_path / "live.yaml", options=options, write=print, say=print)
 
 
 def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:

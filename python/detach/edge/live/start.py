@@ -1,5 +1,7 @@
 """`detach live`: from the files to a running instance and back."""
 
+import json
+import re
 import signal
 import sys
 import threading
@@ -93,15 +95,36 @@ def run_live(
 def _opened(
     bundle_path: Path, config_path: Path | None, options: LiveOptions, say: Callable[[str], None]
 ) -> tuple[LiveConfig, Bundle]:
-    if (config_path is None) == (options.replay is None):
-        raise UsageError("give a configuration (--config live.yaml) or a recording (--replay)")
+    if config_path is not None and options.replay is not None:
+        raise UsageError("give a configuration (--config) or a recording (--replay), not both")
     config = None if config_path is None else read_config(config_path)
     bundle = open_bundle(bundle_path)
+    if config is None and options.replay is None:
+        raise UsageError(
+            "give a configuration (--config live.yaml) or a recording (--replay). In live.yaml, "
+            f"for this bundle, with your topics:\n{_sensors_of(bundle.manifest)}"
+        )
     if options.replay is not None:
         config = rehearsed(options.replay, bundle.manifest, options.port)
     assert config is not None  # noqa: S101 -- one of the two
     _check_fit(config, bundle.manifest, config_path or options.replay or Path(), say)
     return config, bundle
+
+
+def _sensors_of(manifest: Manifest) -> str:
+    """What live.yaml needs of the bundle's sensors, topics left to its owner."""
+    axes: dict[str, list[str]] = {}
+    for channel in manifest.channels:
+        axes.setdefault(channel.sensor, []).append(channel.axis)
+    lines = ["sensors:"]
+    for name, own in axes.items():
+        first = next(c for c in manifest.channels if c.sensor == name)
+        fields = "" if own == ["value"] else f", fields: {{{', '.join(f'{a}: {a}' for a in own)}}}"
+        rate = "" if first.hz is None else f", {first.hz:g} a second"
+        unit = f" in {first.unit}" if first.unit and first.hz is not None else ""
+        key = name if re.fullmatch(r"\w[\w.-]*", name) else json.dumps(name)
+        lines.append(f"  {key}: {{topic: TOPIC{fields}}}  # {first.kind}{unit}{rate}")
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
