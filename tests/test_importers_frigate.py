@@ -66,6 +66,23 @@ def test_sensors_begin_in_the_state_before_the_film(tmp_path: Path) -> None:
     assert (t_s.tolist(), values.tolist()) == ([0.0], [[1.0]])  # open since before the film
 
 
+def test_pieces_listed_twice_and_out_of_order_make_the_same_film(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    plain = imported(write_frigate(tmp_path / "a" / "frigate"))
+    source = write_frigate(tmp_path / "b" / "frigate")
+    with sqlite3.connect(source / "frigate.db") as base:
+        base.execute("CREATE TABLE mixed AS SELECT * FROM recordings ORDER BY start_time DESC")
+        base.execute("INSERT INTO mixed SELECT * FROM recordings")
+        base.execute("DROP TABLE recordings")
+        base.execute("ALTER TABLE mixed RENAME TO recordings")
+    films = []
+    for dataset in (plain, imported(source)):
+        (recording,) = dataset.recordings()
+        films.append((recording.start_utc, brightness(recording.folder / "video.mp4")))
+    assert films[0] == films[1]
+
+
 def test_names_alone_give_whole_seconds(tmp_path: Path) -> None:
     dataset = imported(write_frigate(tmp_path / "frigate", table=False))
     assert [r.start_utc for r in dataset.recordings()] == ["2026-01-01T00:00:40Z"]

@@ -125,6 +125,14 @@ def test_aras_seconds_become_changes_and_two_tracks(tmp_path: Path) -> None:
     assert len(first.sensors) == 20
 
 
+def test_aras_days_are_told_by_their_numbers_and_not_by_the_order_of_files(tmp_path: Path) -> None:
+    source = write_aras(tmp_path / "House B")
+    (source / "DAY_1.txt").rename(source / "DAY_10.txt")
+    dataset = imported(aras.read, source)
+    assert [r.name for r in dataset.recordings()] == ["2000-01-02", "2000-01-10"]
+    assert dataset.notes["changes"]["out_of_order"] == 0
+
+
 def test_aras_says_when_it_does_not_know_the_house(tmp_path: Path) -> None:
     dataset = imported(aras.read, write_aras(tmp_path / "somewhere"))
     assert "does not say which house" in dataset.notes["sensors"]["sensor 01"]
