@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from detach.edge.bundle import GOLDEN_FILE, write_bundle
 from detach.edge.manifest import (
+    Basis,
     Channel,
     GraphInfo,
     Manifest,
@@ -31,6 +32,7 @@ from detach.edge.onnx_walk import facts_of
 SAMPLES, CHANNELS, WIDTH, PLACES = 8, 3, 4, 3
 CLASSES = ("idle", "cook", "wash", "sleep", "read")
 SIZE_PX, MOTION_PX, FRAMES = (8, 8), (8, 8), 3
+BASIS = Basis(least_right=0.95, right=0.96, found=0.8, windows=300, recordings=2)
 SIZES = {"logits": len(CLASSES), "places": PLACES, "embedding": WIDTH, "spatial": 2, "temporal": 2}
 
 
@@ -116,7 +118,7 @@ def tiny_manifest(graphs: Mapping[str, GraphInfo], **changes: Any) -> Manifest:
         "classes": CLASSES,
         "track": "activity",
         "places": PLACES,
-        "thresholds": Thresholds(confidence=0.4, live_share=0.5),
+        "thresholds": Thresholds(confidence=0.4, live_share=0.5, basis=BASIS),
         "video": video if len({key.partition(".")[0] for key in graphs}) > 1 else None,
         "graphs": graphs,
         "golden_sha256": "0" * 64,

@@ -218,6 +218,9 @@ class Watcher:
     def last(self, topic: str) -> bytes | None:
         return next((payload for t, payload, _ in reversed(self.seen) if t == topic), None)
 
+    def up(self) -> bool:
+        return bool(self._client.is_connected())
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

@@ -1,13 +1,19 @@
 """`detach bench graph`: the sensor graph beside torch."""
 
+from pathlib import Path
+
 import pytest
 
 from detach import bench as benchmarks
+from detach import recipes
 from detach.bench import graph
 from detach.bench.options import Options
 from detach.bench.table import Benchmark
 from detach.errors import MachineError, UsageError
-from detach.export import PACKAGES
+from detach.export import PACKAGES, onnx_graph
+from detach.export.describe import window_samples
+from detach.export.graphs import SensorGraph, sample_matrix
+from detach.model import Detach, build
 
 
 def silent(_: str) -> None:
@@ -29,6 +35,18 @@ def test_the_graph_is_small_enough(found: Benchmark) -> None:
     nodes, _, sizes = block.notes[0].partition(" nodes, ")
     assert int(nodes) <= 90
     assert float(sizes.split(" MB")[0]) <= 2
+
+
+@pytest.mark.slow
+def test_the_graph_at_the_papers_size_is_small_enough() -> None:
+    config = recipes.read(recipes.find(Path("paper")))
+    model = build(config, graph.CHANNELS, graph.CLUSTERS, 0).eval()
+    assert isinstance(model, Detach)
+    matrix = sample_matrix(window_samples(config), config.sensors)
+    sensor = SensorGraph(model, ("places", "embedding"), matrix=matrix).eval()
+    made = onnx_graph.export_graph(sensor, {"samples": graph.windows(config, 3)})
+    assert len(made.graph.node) <= 110
+    assert made.ByteSize() <= 8e6
 
 
 def test_slow_calls_are_counted(found: Benchmark) -> None:

@@ -48,9 +48,9 @@ def test_resealing_alone_spoils_nothing(intact: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m.update(schema=2), "schema must be 1, found 2; export the run again"),
-        (lambda m: m.update(schema=True), "schema must be 1, found True"),
-        (lambda m: m.pop("schema"), "schema must be 1, found None"),
+        (lambda m: m.update(schema=1), "schema must be 2, found 1; export the run again"),
+        (lambda m: m.update(schema=True), "schema must be 2, found True"),
+        (lambda m: m.pop("schema"), "schema must be 2, found None"),
         (lambda m: m["classes"].pop(), "graphs.sensor.fp32.outputs.logits must be [N, 4]"),
         (lambda m: m["classes"].append("idle"), "classes must be named differently"),
         (lambda m: m.update(classes=[]), "with logits if and only if classes are"),
@@ -75,6 +75,14 @@ def test_resealing_alone_spoils_nothing(intact: Path, tmp_path: Path) -> None:
         (
             lambda m: m["thresholds"].update(confidence=1.1),
             "thresholds.confidence must be in [0, 1]",
+        ),
+        (
+            lambda m: m["thresholds"]["basis"].update(right=1.1),
+            "thresholds.basis.right must be in [0, 1], found 1.1",
+        ),
+        (
+            lambda m: m["thresholds"]["basis"].update(windows=0),
+            "thresholds.basis.windows must be >= 1, found 0",
         ),
         (lambda m: m["normalise"].update(clip=0), "normalise.clip must be > 0"),
         (lambda m: m["normalise"].update(zscore="none"), "normalise.zscore must be one of plain, "),

@@ -22,7 +22,7 @@ from detach.errors import DataError, MachineError, UsageError
 from detach.export import export, parity
 from detach.export.golden import draw
 from detach.export.windows import CHECKED, read_material
-from detach.model import MODEL_FILE, Detach, Supervised, embed, predict
+from detach.model import MODEL_FILE, Detach, Supervised, embed, load_run, predict
 from detach.probe import load_head
 
 from .export_runs import (  # type: ignore[import-not-found]
@@ -254,6 +254,7 @@ def lose_data(run: Path) -> None:
     ],
 )
 def test_a_spoiled_run_is_refused(run: Path, spoil: Any, says: str) -> None:
+    assert load_run(run).clusters == CLUSTERS
     spoil(run)
     with pytest.raises(DataError, match=says):
         export(run, run / "out.detach")

@@ -104,17 +104,26 @@ def deliver(
 def test_every_hop_has_one_outcome(
     jitter_s: float, skew: float, ahead_s: float, seed: int, clock_mode: Mode
 ) -> None:
+    """Jitter, loss, other order, skew, a dead sensor, a frozen camera and a broker that is gone."""
     names: dict[str, float | None] = {"fridge": None, "tap": None, "a": 10.0, "b": 10.0}
     trouble = Trouble(jitter_s, 0.05, 0.05, skew, ahead_s, dead=(20.0, 80.0))
     sources = {name: stamped(name, clock_mode) for name in names}
-    config = config_of(sources)
+    config = config_of(sources, mqtt=Broker(host="127.0.0.1"))
     live, clock, sink, _ = home(config, home_manifest(names))
-    deliver(live, clock, messages(names, 99.0, trouble, seed), 100.0)
+    live.look_with(lambda t: None if 60 <= t < 75 else {"spatial": np.ones((1, 3), np.float32)})
+    live.connected(up=True)
+    sent = messages(names, 99.0, trouble, seed)
+    deliver(live, clock, [m for m in sent if m[0] < 40.0], 40.0)
+    live.connected(up=False)
+    go_on(live, clock, 46.0)
+    live.connected(up=True)
+    deliver(live, clock, [m for m in sent if m[0] >= 46.0], 100.0)
     assert hops(sink.outcomes) == list(range(98))
     assert live.tally.counts["skip"] == 0
     assert live.tally.lag_s(0.95)[0] <= config.decide.lateness_s + 0.1
     assert live.intake.longest <= config.intake
     assert live.stream.counters["overflow"] == 0
+    assert {o.number for o in sink.outcomes if o.reason == "offline"} == set(range(38, 46))
     assert sum(live.tally.counts[k] for k in ("decision", "abstention")) == 98
 
 

@@ -35,6 +35,17 @@ def test_its_own_record_of_parity_is_within_the_limits(bundle: Bundle) -> None:
     assert parity["fp16_cosine"] >= 0.9999
 
 
+def test_its_confidence_was_chosen_on_labels_as_the_card_says(bundle: Bundle) -> None:
+    limits = bundle.manifest.thresholds
+    assert limits.basis is not None
+    assert limits.basis.right >= limits.basis.least_right == 0.95
+    card = " ".join((Path(__file__).parents[1] / "models" / "home.md").read_text().split())
+    assert f"Below a confidence of {limits.confidence:g}," in card
+    assert f"on {limits.basis.windows} labelled windows" in card
+    assert f"{limits.basis.right:.1%}".replace("%", " %") in card
+    assert f"{limits.basis.found:.1%}".replace("%", " %") in card
+
+
 @pytest.mark.parametrize("recording", ["run01", "run10"])
 def test_it_recognises_the_sample(bundle: Bundle, recording: str) -> None:
     lines: list[str] = []

@@ -20,13 +20,17 @@ from detach.data.windows import load_windows
 from detach.edge.annotate import annotated
 from detach.edge.bundle import Bundle
 from detach.edge.decide import UNKNOWN
+from detach.edge.engine import open_engines
 from detach.edge.film import FilmReader
 from detach.edge.replay import Feed, Options, decisions, run
 from detach.edge.source import open_source
 from detach.edge.stream import SensorStream
 from detach.errors import DataError, MachineError, UsageError
+from detach.export.graphs import SensorGraph
+from detach.export.parity import run_torch
 from detach.export.windows import read_material
 from detach.model import embed
+from detach.probe import load_head, softmax
 
 from .export_runs import SMALL, exported  # type: ignore[import-not-found]
 from .tiny import edit  # type: ignore[import-not-found]
@@ -93,8 +97,15 @@ def test_logits_are_those_of_torch_on_offline_windows(tiny_dataset: Path, bundle
     windows = load_windows(read_dataset(tiny_dataset), made.run.config, stats=made.run.stats)
     mine = windows.select(windows.recording == 3)
     source = open_source(tiny_dataset / "r3", bundle.manifest)
-    found = [d for _, d in decisions(bundle, source, WITH_VIDEO, lambda _: None)]
+    cut, found = zip(*decisions(bundle, source, WITH_VIDEO, lambda _: None), strict=True)
     assert [d.start_s for d in found] == mine.start_s.tolist()
+    graph = SensorGraph(made.run.model, ("logits",), head=load_head(made.run.folder)).eval()
+    truth = run_torch(graph, {"samples": torch.from_numpy(mine.samples)})["logits"]
+    engine = open_engines(bundle, backend="onnxruntime", say=lambda _: None)["sensor"]
+    logits = engine.run({"samples": np.stack([window.samples for window in cut])})["logits"]
+    np.testing.assert_allclose(logits, truth, rtol=0, atol=1e-5)
+    power = [decision.probabilities for decision in found]
+    np.testing.assert_allclose(power, softmax(truth.astype(np.float64)), rtol=0, atol=1e-5)
     z = embed(made.run.model, mine, np.arange(len(mine)))
     with torch.no_grad():
         places = made.run.model.place_of_sensors(torch.from_numpy(mine.samples)) ** 2
@@ -103,7 +114,6 @@ def test_logits_are_those_of_torch_on_offline_windows(tiny_dataset: Path, bundle
         assert decision.place_confidence == pytest.approx(float(places[i].max()), abs=1e-5)
         assert decision.agreement == pytest.approx(float(z.sensor[i] @ z.video[i]), abs=1e-4)
         assert decision.video_place == int(z.video_spatial[i].argmax())
-        assert sum(decision.probabilities) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("variant", ["recommended", "authors-code"])
@@ -307,6 +317,21 @@ def test_a_camera_of_another_aspect_and_a_missing_video_are_refused(
     edit(data / "r0" / "recording.json", lambda raw: raw.update(videos=[]))
     with pytest.raises(DataError, match="no video"):
         FilmReader(open_source(data / "r0", bundle.manifest), bundle.manifest)
+
+
+def test_a_video_of_another_rate_is_refused_unless_the_recording_says_so(
+    data: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """400 pictures at 40 a second instead of 10; then as recording.json says."""
+    words = ["run", str(bundle.path), str(data / "r1"), "--video", "--backend", "onnxruntime"]
+    assert main(words) == 0
+    video.write(data / "r1" / "video.mp4", (np.zeros((48, 64, 3), np.uint8),) * 400, 40.0)
+    assert main(words) == 3
+    assert "take 40.0 s. Check fps in recording.json" in capsys.readouterr().err
+    edit(data / "r1" / "recording.json", lambda raw: raw["videos"][0].update(fps=40.0))
+    assert main(words) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["video_place" in line for line in lines] == [line["end_s"] <= 10 for line in lines]
 
 
 def test_a_bundle_without_a_head_gives_places_alone(tiny_dataset: Path) -> None:

@@ -301,7 +301,7 @@ class ExportArgs:
     video: bool = True
     """Whether the video graphs come along, for places and agreement seen by the camera."""
     int8: bool = False
-    """Also the video graphs in 8-bit integers."""
+    """Also the video graphs in 8-bit integers, as far as their answers stay what they are."""
     outputs: tuple[Literal["logits", "places", "embedding"], ...] = (
         "logits",
         "places",
@@ -313,6 +313,9 @@ class ExportArgs:
     """Under which the weights may be used."""
     head: Literal["auto", "labels", "names"] = "auto"
     """What `detach evaluate` fitted to labels, or `detach name` to names; auto prefers names."""
+    least_right: float = 0.95
+    """Share of the answers that shall be right on labelled windows that fitted no head; it sets the
+    confidence below which the bundle says "unknown"."""
     to: Literal["bundle", "engine"] = "bundle"
     """engine: also build the TensorRT engines of this machine, into the cache."""
 

@@ -307,6 +307,7 @@ def export(argv: list[str]) -> int:
         data=args.data,
         licence=args.licence,
         head=args.head,
+        least_right=args.least_right,
         say=_say,
     )
     if args.to == "engine":

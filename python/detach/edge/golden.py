@@ -58,7 +58,8 @@ def choose_precision(bundle: Bundle, graph: str, backend: str, wanted: str | Non
     there = bundle.manifest.precisions(graph)
     if wanted in there:
         return str(wanted)
-    if wanted is None or (graph == "sensor" and wanted == "int8"):
+    some = any(key.endswith(".int8") for key in bundle.manifest.graphs)
+    if wanted is None or (wanted == "int8" and (some or graph == "sensor")):
         return next(p for p in PREFERRED[backend] if p in there)
     raise UsageError(
         f"{bundle.path}: {graph} is not there in {wanted!r}; it is in {', '.join(there)}"

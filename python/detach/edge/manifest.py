@@ -14,7 +14,7 @@ from detach.data.recording import SENSOR_KINDS
 from detach.edge.checked_json import decode, read
 from detach.errors import DataError
 
-SCHEMA = 1
+SCHEMA = 2
 
 GraphName = Literal["sensor", "video_spatial", "video_temporal"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -76,11 +76,27 @@ class Normalise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What a confidence was chosen on: labelled windows that the head was not fitted to."""
+
+    least_right: float
+    """Share of the answers that had to be right."""
+    right: float
+    """Share that is; classes that are no event, as "nothing", are no answers."""
+    found: float
+    """Share of the windows in which something goes on that are answered, rightly."""
+    windows: int
+    recordings: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """Below either, the answer is "unknown"."""
 
     confidence: float
     live_share: float
+    basis: Basis | None
+    """Of ``confidence``; None where it was chosen on nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,8 +255,14 @@ def _about(m: Manifest) -> Iterator[Rule]:
     utc = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", m.created_utc)
     yield utc is not None, "created_utc", m.created_utc, "a time like 2026-01-31T12:00:00Z"
     yield bool(m.licence), "licence", m.licence, "not empty"
-    for field, share in asdict(m.thresholds).items():
-        yield 0 <= share <= 1, f"thresholds.{field}", share, "in [0, 1]"
+    limits = {f"thresholds.{name}": value for name, value in asdict(m.thresholds).items()}
+    basis = limits.pop("thresholds.basis") or {}
+    for count in ("windows", "recordings"):
+        found = basis.pop(count, 1)
+        yield found >= 1, f"thresholds.basis.{count}", found, ">= 1"
+    limits |= {f"thresholds.basis.{name}": value for name, value in basis.items()}
+    for field, share in limits.items():
+        yield 0 <= share <= 1, field, share, "in [0, 1]"
     yield m.normalise.std_floor > 0, "normalise.std_floor", m.normalise.std_floor, "> 0"
     yield m.normalise.clip > 0, "normalise.clip", m.normalise.clip, "> 0"
 

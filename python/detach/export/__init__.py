@@ -22,6 +22,7 @@ def export(
     data: Path | None = None,
     licence: str = "not stated",
     head: str = "auto",
+    least_right: float = 0.95,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Writes the bundle of a run: its graphs as ONNX, checked against torch, and golden windows.
@@ -37,13 +38,16 @@ def export(
         licence: Under which the weights may be used; a name or a sentence.
         head: ``labels``, what `detach evaluate` fitted, ``names``, what `detach name` made, or
             ``auto``: names where there are any.
+        least_right: Share of the answers that shall be right on labelled windows which the head was
+            not fitted to; sets the confidence below which the bundle says "unknown". It stays 0.5
+            where there are no such windows.
         say: Is told what is being done.
 
     Returns:
         ``out``.
 
     Raises:
-        UsageError: No such precision or output, or none of the outputs can be given.
+        UsageError: No such precision or output, none of the outputs can be given, or no share.
         DataError: The run is not finished, of another schema or damaged; its data are not there.
         MachineError: A package is missing, or a graph does not compute what torch computes.
     """
@@ -55,6 +59,8 @@ def export(
         )
     if int8 and not video:
         raise UsageError("int8 is for the video graphs, which are not wanted")
+    if not 0 < least_right <= 1:
+        raise UsageError(f"least_right must be a share in (0, 1], got {least_right:g}")
     wanted: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     from detach.export.pack import pack  # noqa: PLC0415 -- after the check for what it imports
 
@@ -67,6 +73,7 @@ def export(
         data=data,
         licence=licence,
         head=head,
+        least_right=least_right,
         say=say or (lambda _: None),
     )
 

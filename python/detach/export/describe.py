@@ -34,7 +34,6 @@ from detach.export.windows import Material
 from detach.model import Detach, Run
 from detach.probe import Head
 
-THRESHOLDS = Thresholds(confidence=0.5, live_share=0.5)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 Models = Mapping[str, Mapping[Precision, ModelProto]]
@@ -56,7 +55,12 @@ class Plan:
 
 
 def describe(
-    plan: Plan, material: Material, models: Models, record: Mapping[str, float], licence: str
+    plan: Plan,
+    material: Material,
+    models: Models,
+    record: Mapping[str, float],
+    thresholds: Thresholds,
+    licence: str,
 ) -> Manifest:
     """The manifest, but for the hashes, which `write_bundle` fills in."""
     config, sensors = plan.run.config, plan.run.config.sensors
@@ -79,7 +83,7 @@ def describe(
         classes=plan.classes,
         track=plan.track,
         places=plan.run.clusters if isinstance(plan.run.model, Detach) else 0,
-        thresholds=THRESHOLDS,
+        thresholds=thresholds,
         video=_video(plan, material),
         graphs={
             graph_key(name, precision): _info(name, precision, model)

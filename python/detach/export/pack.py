@@ -17,6 +17,7 @@ from detach.edge.manifest import Precision, golden_name, graph_file
 from detach.errors import DataError, MachineError, UsageError
 from detach.export import onnx_graph, parity
 from detach.export.describe import PRECISIONS, Models, Plan, describe, window_samples
+from detach.export.eight_bits import quantized
 from detach.export.golden import draw
 from detach.export.graphs import (
     SENSOR_OUTPUTS,
@@ -27,7 +28,8 @@ from detach.export.graphs import (
     sample_matrix,
     video_graphs,
 )
-from detach.export.precision import to_half, to_int8
+from detach.export.precision import to_half
+from detach.export.threshold import thresholds
 from detach.export.windows import Material, read_material
 from detach.model import Run, Supervised, load_config, load_run, weights_digest
 from detach.probe import HEAD_FILE, MADE_BY, NAMED_FILE, Head, load_head
@@ -46,6 +48,7 @@ def pack(
     data: Path | None,
     licence: str,
     head: str,
+    least_right: float,
     say: Progress,
 ) -> Path:
     """See `detach.export.export`; int8 among ``precisions`` is for the video graphs."""
@@ -55,7 +58,7 @@ def pack(
     used = _head(run, digest, head, say)
     wanted = _outputs(run, used, outputs)
     video = video and not isinstance(run.model, Supervised)
-    material = read_material(run, data, video=video, say=say)
+    material = read_material(run, data, head=used, video=video, say=say)
     if video and not material.video:
         say("the data have no video: the bundle gets no video graphs")
     plan = _plan(run, digest, used, wanted, video=material.video)
@@ -67,7 +70,10 @@ def pack(
         record |= checks
     golden = _golden(plan, material)
     check_golden(models, golden)
-    manifest = describe(plan, material, models, record, licence)
+    limits, said = thresholds(plan, material, least_right)
+    if plan.classes:
+        say(said)
+    manifest = describe(plan, material, models, record, limits, licence)
     members = {
         graph_file(name, precision): model.SerializeToString(deterministic=True)
         for name, kinds in models.items()
@@ -185,7 +191,10 @@ def _make(
     if "int8" in kinds:
         index = material.calibration()
         feeds = [{k: v.numpy() for k, v in inputs(i[None]).items()} for i in index]
-        models["int8"] = to_int8(full, feeds)
+        eight, how = quantized(graph, full, feeds, inputs, material.checked())
+        say(f"{name}: {how}")
+        if eight is not None:
+            models["int8"] = eight
     for model in models.values():
         onnx_graph.check_graph(model)
     record = parity.check(name, graph, models, inputs, material.checked())
@@ -194,7 +203,7 @@ def _make(
         f"{output} {record[f'{name}.fp32.{output}.max_abs']:.1e}" for output in graph.outputs
     ]
     say(f"{name}: {size}; from torch at most: {', '.join(distances)}")
-    return {p: models[p] for p in PRECISIONS if p in kinds}, record
+    return {p: models[p] for p in PRECISIONS if p in kinds and p in models}, record
 
 
 def _golden(plan: Plan, material: Material) -> Tensors:

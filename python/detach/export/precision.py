@@ -1,31 +1,16 @@
-"""The same graph in half precision, and in 8-bit integers; float32 at the border either way."""
-
-import contextlib
-import io
-import logging
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+"""The same graph in half precision; float32 at its border."""
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 HALF, FULL = TensorProto.FLOAT16, TensorProto.FLOAT
-
-FIRST = 2
-"""Convolutions of a video graph that stay in float32 beside 8-bit ones."""
-PERCENTILE = 99.99
-"""Share of a calibrated activation, in percent, that its 8-bit range covers."""
 
 _SENSITIVE = frozenset(
     ("ReduceL2", "Clip", "Div", "Exp", "LogSoftmax", "Softmax", "LayerNormalization")
 )
 """In half precision a norm's 1e-12 becomes 0, and an exponent loses three digits."""
 _LEARNED = frozenset(("Conv", "Gemm", "GRU"))
-
-FloatArrays = dict[str, NDArray[np.float32]]
 
 
 def to_half(model: ModelProto) -> ModelProto:
@@ -134,76 +119,6 @@ def _between(graph: GraphProto, floats: set[str], full: set[int]) -> set[int]:
         if not added:
             return full
         full |= added
-
-
-def to_int8(model: ModelProto, calibration: Sequence[FloatArrays]) -> ModelProto:
-    """Convolutions in 8-bit integers, written as Q/DQ: symmetric, weights by channel.
-
-    The first two stay in float32. They hold few of the weights and most of the range: with them in
-    8 bits the cosine of the video's place on the simulated home fell from 0.999 to 0.30 in the
-    worst window, since small changes of the picture vanish beside large ones.
-
-    Args:
-        model: In float32.
-        calibration: Inputs of real windows, which set the range of each activation.
-    """
-    from onnxruntime.quantization import (  # noqa: PLC0415 -- slow to import, rarely wanted
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    whole = ModelProto()
-    whole.CopyFrom(model)  # the quantizer moves the weights of what it is given into files
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    with tempfile.TemporaryDirectory() as scratch, _silence():
-        path = Path(scratch) / "int8.onnx"
-        quantize_static(
-            whole,
-            str(path),
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=convolutions[:FIRST],
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "DedicatedQDQPair": True,
-                "CalibPercentile": PERCENTILE,
-            },
-        )
-        result = onnx.load(path)
-    del result.metadata_props[:]
-    return result
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """The quantizer prints its progress, and advises to pre-process, which has been done."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-class _Reader:
-    """What onnxruntime's quantizer draws its inputs from."""
-
-    def __init__(self, calibration: Sequence[FloatArrays]) -> None:
-        self.rest: Iterator[FloatArrays] = iter(calibration)
-
-    def get_next(self) -> FloatArrays | None:
-        return next(self.rest, None)
 
 
 def _cast(source: str, target: str, kind: int) -> NodeProto:

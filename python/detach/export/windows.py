@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detach.config import RunConfig
+from detach.data.labels import NOTHING
 from detach.data.recording import Dataset, SensorTrack, read_dataset
 from detach.data.sensors import channels_of, common_sensors
+from detach.data.splits import draw_parts
 from detach.data.windows import Progress, Windows, load_windows
 from detach.edge.manifest import Channel
 from detach.errors import DataError
 from detach.model import Run
+from detach.probe import Head
 from detach.video_encoders import motion_input, shrink
 
 CHECKED = 256
@@ -31,6 +34,8 @@ class Material:
     windows: Windows
     """Samples are filled and normalised only; low-pass and resizing are the graph's."""
     config: RunConfig
+    validation: NDArray[np.intp]
+    """Labelled windows [n] that the run's head was not fitted to, its penalty aside."""
 
     @property
     def video(self) -> bool:
@@ -61,12 +66,15 @@ class Material:
         return found
 
 
-def read_material(run: Run, data: Path | None, *, video: bool, say: Progress) -> Material:
+def read_material(
+    run: Run, data: Path | None, *, head: Head | None = None, video: bool, say: Progress
+) -> Material:
     """Reads the data set a run was trained on, or another one like it.
 
     Args:
         run: The run.
         data: Folder of the data set; None takes the run's.
+        head: What answers, for the windows it was not fitted to.
         video: Whether pictures are wanted.
         say: Is told what is being done.
 
@@ -82,9 +90,24 @@ def read_material(run: Run, data: Path | None, *, video: bool, say: Progress) ->
     dataset = read_dataset(folder)
     raw = replace(run.config.sensors, lowpass=False, length=None)
     flow = run.config.encoders.flow and video and run.config.method in {"detach", "infonce"}
-    config = replace(run.config, sensors=raw, encoders=replace(run.config.encoders, flow=flow))
+    cut = run.config.windows
+    if head is not None and NOTHING in head.classes:
+        cut = replace(cut, background=True)
+    encoders = replace(run.config.encoders, flow=flow)
+    config = replace(run.config, sensors=raw, encoders=encoders, windows=cut)
     windows = load_windows(dataset, config, stats=run.stats, progress=say, video=video)
-    return Material(dataset.name, _channels(dataset, run), windows, run.config)
+    channels, held = _channels(dataset, run), _validation(windows, dataset, run, head)
+    return Material(dataset.name, channels, windows, run.config, held)
+
+
+def _validation(
+    windows: Windows, dataset: Dataset, run: Run, head: Head | None
+) -> NDArray[np.intp]:
+    """The validation part; none where windows were drawn at random, since those overlap others."""
+    split = run.config.split
+    if head is None or head.track not in windows.labels or split.by == "random-window":
+        return np.zeros(0, dtype=np.intp)
+    return draw_parts(windows, dataset, replace(split, track=head.track))["val"]
 
 
 def _channels(dataset: Dataset, run: Run) -> tuple[Channel, ...]:

@@ -153,8 +153,20 @@ def _opened(cv2: Any, order: Order) -> Any:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_MS]
         capture = cv2.VideoCapture(order.source, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
-        raise DataError(f"{order.source}: cannot be opened; is the camera on, and free?")
+        raise DataError(f"{order.source}: cannot be opened; {_why_closed(order.source)}")
     return capture
+
+
+def _why_closed(source: str) -> str:
+    """What is known of a camera that does not open, and what to do."""
+    if not DEVICE.fullmatch(source):
+        return "is the camera on, and free?"
+    if not Path(source).exists():
+        there = ", ".join(sorted(map(str, Path("/dev").glob("video[0-9]*")))) or "none"
+        return f"there is no such device, only {there}; is it plugged in, and passed in?"
+    if not os.access(source, os.R_OK | os.W_OK):
+        return "this user may not; `sudo usermod -aG video USER`, then log in again"
+    return "another program has it, or it is no camera for V4L2"
 
 
 @cache

@@ -113,6 +113,7 @@ def with_thresholds(manifest: Manifest, config: Deciding) -> Manifest:
     limits = Thresholds(
         confidence=bundle.confidence if own.confidence is None else own.confidence,
         live_share=bundle.live_share if own.live_share is None else own.live_share,
+        basis=bundle.basis if own.confidence is None else None,
     )
     return replace(manifest, thresholds=limits)
 
