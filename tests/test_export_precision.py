@@ -120,12 +120,13 @@ def test_what_8_bits_would_spoil_is_left_as_it_is(
     material = read_material(made.run, None, video=True, say=lambda _: None)
     index = np.arange(24)
     feeds = [
-        {k: v.numpy() for k, v in material.inputs("video_temporal", i[None]).items()} for i in index
+        {k: v.numpy() for k, v in material.inputs("video_temporal", index[i : i + 1]).items()}
+        for i in range(len(index))
     ]
 
     def asked() -> tuple[onnx.ModelProto | None, str]:
         full = made.graph("video_temporal")
-        return quantized(graph, full, feeds, lambda i: material.inputs("video_temporal", i), index)  # type: ignore[return-value]
+        return quantized(graph, full, feeds, lambda i: material.inputs("video_temporal", i), index)
 
     assert asked()[0] is not None
     monkeypatch.setitem(parity.LEAST_COSINE, "int8", 1.01)

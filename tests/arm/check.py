@@ -26,12 +26,23 @@ from detach.edge.source import open_source
 _C = pytest.importorskip("detach._C")
 EXPECTED: Mapping[str, NDArray[Any]] = dict(np.load(os.environ["DETACH_ARM_EXPECTED"]))
 BUNDLE, RECORDING = map(Path, EXPECTED["paths"].tolist())
+PARITY = 1e-6
+"""Between the processors; of embeddings and places, which are of length 1, in norm."""
 CASES = sorted({int(key.split("/")[1]) for key in EXPECTED if key.startswith("contrast/")})
 
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     return open_bundle(BUNDLE)
+
+
+def logit_parity() -> float:
+    """A logit is a row of the head times the embedding, of which `PARITY` is asked.
+
+    ONNX Runtime adds in another order on each processor, as do two of its releases on one. A
+    probability then errs by half as much at most, since p (1 - p) is a quarter and two logits move.
+    """
+    return PARITY * float(EXPECTED["head/longest_row"])
 
 
 def expected(prefix: str) -> dict[str, NDArray[Any]]:
@@ -55,7 +66,7 @@ def test_this_is_arm_without_torch() -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_loss_is_what_the_equations_say(case: int, precision: type, threads: int) -> None:
     truth = expected(f"contrast/{case}/")
-    tolerance = float(truth["tolerance"][int(precision is np.float32)])
+    tolerance = min(PARITY, float(truth["tolerance"][int(precision is np.float32)]))
     for saved in (True, False):
         found = contrast(truth, precision, threads, saved=saved)
         for name, value in found.items():
@@ -111,6 +122,13 @@ def test_the_percentile_is_that_of_quantile(kind: type, length: int, columns: in
         np.testing.assert_allclose(found, truth, rtol=tolerance, atol=100 * tolerance)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "int16"])
+def test_the_percentile_is_that_of_the_other_machine(kind: str) -> None:
+    case = expected(f"percentile/{kind}/")
+    found = kernels.activation_percentile(case["x"], float(case["q"]), 1, absolute=True)
+    np.testing.assert_allclose(found, case["found"], rtol=PARITY, atol=0)
+
+
 def test_the_percentile_of_nan_is_nan() -> None:
     x = np.random.default_rng(0).normal(size=(5, 60, 34)).astype(np.float32)
     x[1, 7, 3] = x[4, 59, 33] = np.nan
@@ -128,8 +146,7 @@ def test_a_recording_is_recognised_as_on_the_other_machine(bundle: Bundle) -> No
     np.testing.assert_allclose(samples, truth["samples"], rtol=0, atol=1e-6)
     assert [str(decision.label) for _, decision in done] == truth["label"].tolist()
     assert [decision.place for _, decision in done] == truth["place"].tolist()
-    # The head's long rows make 1e-6 of an embedding ten times that in a logit.
-    for name, tolerance in (("place_confidence", 1e-6), ("probabilities", 1e-5)):
+    for name, tolerance in (("place_confidence", PARITY), ("probabilities", logit_parity() / 2)):
         found = np.array([getattr(decision, name) for _, decision in done])
         np.testing.assert_allclose(found, truth[name], rtol=0, atol=tolerance, err_msg=name)
 
@@ -147,10 +164,11 @@ def test_every_graph_gives_what_it_gives_there(bundle: Bundle, graph: str, preci
         say=lambda _: None,
     )[graph]
     for name, value in engine.run(feed).items():
-        share = 1e-2 if precision == "fp16" else 5e-6 if name == "logits" else 1e-6
         truth = EXPECTED[f"golden/{graph}/{name}"]
-        error = np.abs(value - truth).max() / max(1.0, float(np.abs(truth).max()))
-        assert error <= share, name
+        error = float(np.linalg.norm(value - truth, axis=1).max())
+        allowed = logit_parity() if name == "logits" else PARITY
+        half = 1e-2 * max(1.0, float(np.abs(truth).max()))
+        assert error <= (half if precision == "fp16" else allowed), name
 
 
 def test_pictures_are_those_of_the_other_machine(bundle: Bundle) -> None:

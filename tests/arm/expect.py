@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from contrast_calls import (
     reference,
     widths_of,
 )
+from detach import kernels
 from detach.edge.bundle import Bundle, open_bundle
 from detach.edge.engine import open_engines
 from detach.edge.film import FilmReader
@@ -28,6 +30,7 @@ from detach.edge.replay import Options, decisions
 from detach.edge.source import open_source
 
 RECORDING = Path(__file__).parents[2] / "models" / "sample" / "run09"
+PERCENTILES = (("float32", 0.99), ("float64", 0.99), ("float16", 0.99), ("int16", 0.5))
 FILMED = 12
 """Windows of which the video is compared too."""
 Arrays = dict[str, NDArray[Any]]
@@ -63,6 +66,28 @@ def contrast_cases() -> Arrays:
     return arrays
 
 
+def percentile_cases() -> Arrays:
+    """What the kernel makes of the same numbers here."""
+    arrays: Arrays = {}
+    for kind, q in PERCENTILES:
+        x = (100 * np.random.default_rng(0).normal(size=(3, 60, 34))).astype(kind)
+        found = kernels.activation_percentile(x, q, 1, absolute=True)
+        arrays |= {f"percentile/{kind}/x": x, f"percentile/{kind}/q": np.array(q)}
+        arrays[f"percentile/{kind}/found"] = found
+    return arrays
+
+
+def longest_row(bundle: Bundle) -> float:
+    """Of the head: how much longer an error of the embedding may be as one of a logit."""
+    graph = onnx.load_model_from_string(bundle.graph("sensor", "fp32")).graph
+    (head,) = [node for node in graph.node if "logits" in node.output]
+    assert head.op_type == "Gemm"
+    weight = next(t for t in graph.initializer if t.name == head.input[1])
+    rows = onnx.numpy_helper.to_array(weight)
+    classes = len(bundle.manifest.classes)
+    return float(np.linalg.norm(rows, axis=1 - rows.shape.index(classes)).max())
+
+
 def run_cases(bundle: Bundle, recording: Path) -> Arrays:
     """All windows by the sensors, the first of them also seen by the camera."""
     manifest = bundle.manifest
@@ -73,6 +98,7 @@ def run_cases(bundle: Bundle, recording: Path) -> Arrays:
         "run/probabilities": np.array([decision.probabilities for _, decision in done]),
         "run/place": np.array([decision.place for _, decision in done]),
         "run/place_confidence": np.array([decision.place_confidence for _, decision in done]),
+        "head/longest_row": np.array(longest_row(bundle)),
         "run/label": np.array([str(decision.label) for _, decision in done]),
     }
     graphs = [g for g in ("sensor", "video_spatial", "video_temporal") if manifest.precisions(g)]
@@ -95,6 +121,6 @@ def _silent(_: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     bundle, out = map(Path, sys.argv[1:])
-    arrays = contrast_cases() | run_cases(open_bundle(bundle), RECORDING)
+    arrays = contrast_cases() | percentile_cases() | run_cases(open_bundle(bundle), RECORDING)
     arrays["paths"] = np.array([str(bundle.resolve()), str(RECORDING)])
     np.savez(out, allow_pickle=False, **arrays)
