@@ -31,7 +31,10 @@ from .live_home import (  # type: ignore[import-not-found]
 DAY_S, MESSAGES, SENSORS = 86400.0, 20_000, 20
 HOURS = float(os.environ.get("DETACH_SOAK_HOURS", "2"))
 WARM_UP = 0.2
+PATIENCE_S = 300 + 60 * HOURS
 ALONE = "DETACH_SOAK_ALONE"
+
+pytestmark = pytest.mark.timeout(PATIENCE_S)
 
 
 class Counting:
@@ -83,7 +86,7 @@ def in_a_process_of_its_own(request: pytest.FixtureRequest) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=PATIENCE_S - 20,
     )
     print(next((line for line in done.stdout.splitlines() if line.startswith("{")), ""))  # noqa: T201
     assert done.returncode == 0, done.stdout[-3000:]
@@ -149,9 +152,9 @@ def soak(
         sender.loop_start()
         wait_for(lambda: link.up and sender.is_connected(), "both connections")
         live.step()
-        started = time.monotonic()
+        started, used = time.monotonic(), time.process_time()
         growth, things = replayed(live, clock, sender, sent)
-        took_s = time.monotonic() - started
+        took_s, used_s = time.monotonic() - started, time.process_time() - used
         sender.disconnect()
         sender.loop_stop()
         link.close()
@@ -162,6 +165,7 @@ def soak(
                 "windows": sink.next,
                 "missed": sink.missed,
                 "seconds": round(took_s, 1),
+                "processor_s": round(used_s, 1),
                 "growth_mib": round(growth, 3),
                 "descriptors_and_threads": sorted(things),
             }
@@ -173,7 +177,7 @@ def soak(
     assert sink.next >= sent[-1][0] - 10
     assert live.tally.counts["skip"] == 0
     assert live.intake.counts["dropped"] == 0
-    assert took_s < 120
+    assert used_s < 120  # of the processor: how busy the machine is otherwise is not ours
     return live
 
 
