@@ -223,7 +223,7 @@ def saves(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     seen: list[bool] = []
     inner = contrast_cpu.losses
 
-    def watched(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor]:
+    def watched(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor, Tensor]:
         seen.append(save)
         return inner(call, save=save, stats=stats)
 

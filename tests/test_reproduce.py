@@ -20,6 +20,7 @@ from detach.errors import DataError, DivergedError, MachineError, UsageError
 from detach.evaluate import evaluate
 from detach.reproduce import Options, questions, reproduce
 from detach.reproduce import queue as queueing
+from detach.reproduce.costs import Costs
 from detach.reproduce.figures import FIGURES
 from detach.reproduce.questions import Question, Try
 from detach.reproduce.queue import make_jobs
@@ -286,7 +287,7 @@ def test_a_budget_for_nothing_is_refused(homely: Path, recipe: str, tmp_path: Pa
 def test_measuring_keeps_the_budget_too(
     homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queueing.Costs, "probe", lambda *_: time.sleep(30))
+    monkeypatch.setattr(Costs, "probe", lambda *_: time.sleep(30))
     asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="2s")
     began = time.monotonic()
     with pytest.raises(UsageError, match="too small to measure a single row in"):
