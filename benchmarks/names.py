@@ -3,14 +3,19 @@
 The clusters of each run are named by majority: a stand-in for a person who looks at film strips.
 Nothing else of the labels is used. Its weighted F1 on the test part is set against the linear
 probe with all labels (`detach evaluate` must have been there). "Unknown" counts as wrong.
-`--most M` changes the number of names, `--track TRACK` what they are names of.
+`--most M` changes the number of names, `--track TRACK` what they are names of; `--append FILE` adds
+the figures to FILE.
 """
 
 import argparse
+import os
+import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from detach import ledger
 from detach.assess import embed_sensors
 from detach.data.recording import read_dataset
 from detach.data.splits import draw_parts
@@ -22,6 +27,28 @@ from detach.scores import Ints, confusion, weighted_f1
 
 LABELLED = 0.25
 """A cluster with fewer labelled windows than this share stays without a name."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What names cost one run."""
+
+    run: Path
+    seed: int
+    data: str
+    track: str
+    names: int
+    windows: int
+    """Of the test part."""
+    figures: dict[str, float]
+
+    def lines(self) -> list[dict[str, object]]:
+        """For the ledger."""
+        shared = {
+            "what": f"names: {self.track}", "data": self.data, "items": self.windows,
+            "provider": f"{self.names} names, training seed {self.seed}", "seeds": 1,
+        }  # fmt: skip
+        return [{**shared, "metric": m, "value": f"{v:.4f}"} for m, v in self.figures.items()]
 
 
 def majority_names(clusters: Clusters, truth: Ints, classes: tuple[str, ...]) -> dict[str, str]:
@@ -43,8 +70,8 @@ def score(head: Head, features: np.ndarray, truth: Ints, classes: tuple[str, ...
     return float(weighted_f1(confusion(truth, named, len(classes) + 1)))
 
 
-def measure(folder: Path, most: int, track: str | None) -> str:
-    """One line about one run."""
+def measure(folder: Path, most: int, track: str | None) -> Named:
+    """Names and labels beside each other, for one run."""
     run = load_run(folder)
     if not isinstance(run.model, Detach):
         raise SystemExit(f"{folder}: not a run of the method detach")
@@ -69,10 +96,20 @@ def measure(folder: Path, most: int, track: str | None) -> str:
     found = score(head, own[test], truth[test], classes)
     fits = linear is not None and linear.track == track
     best = score(linear, features[test], truth[test], classes) if linear and fits else float("nan")
-    return (
-        f"{folder}: {len(names)} names for {len(clusters.ids)} clusters, {len(called) - 1} of "
-        f"{len(classes)} classes: F1 {found:.3f}, unknown {unknown:.1%}; linear probe {best:.3f}; "
-        f"gap {best - found:.3f}; {len(test)} test windows"
+    return Named(
+        run=folder,
+        seed=run.config.seed,
+        data=dataset.name,
+        track=track,
+        names=len(names),
+        windows=len(test),
+        figures={
+            "named_classes": len(called) - 1,
+            "f1": found,
+            "unknown": unknown,
+            "linear_probe_f1": best,
+            "gap": best - found,
+        },
     )
 
 
@@ -82,9 +119,15 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--most", type=int, default=MOST)
     parser.add_argument("--track")
+    parser.add_argument("--append", type=Path)
     args = parser.parse_args()
     for folder in args.runs:
-        print(measure(folder, args.most, args.track), flush=True)
+        named = measure(folder, args.most, args.track)
+        told = ", ".join(f"{metric} {value:.3f}" for metric, value in named.figures.items())
+        print(f"{folder}: {named.names} names, {told}; {named.windows} test windows", flush=True)
+        if args.append is not None:
+            device = f"{platform.machine()}, {os.cpu_count()} cores"
+            ledger.append_lines(args.append, named.lines(), device)
 
 
 if __name__ == "__main__":

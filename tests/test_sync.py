@@ -122,7 +122,8 @@ def test_drift_is_found_to_ten_ppm(tmp_path: Path) -> None:
     found = measure_lag(late(home(tmp_path / "home", 20.0, seed=3), 1.0, drift_ppm))
     assert abs(found.drift_ppm - drift_ppm) < 10
     slow, fast = found.drift_interval_ppm
-    assert slow < drift_ppm < fast
+    assert slow < found.drift_ppm < fast
+    assert fast - slow < 20  # that it holds the truth 19 times of 20 is for benchmarks/lag.py
     assert abs(found.offset_s - 1.0) < 1 / FPS
 
 

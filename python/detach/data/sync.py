@@ -4,9 +4,9 @@ An event at the sensors' time t is seen at t + lag(t), lag(t) = offset + drift t
 of every sensor is correlated with the motion in every patch of the picture; fourth powers of the
 correlations are added up, so that the few pairs that belong together outweigh the many that do
 not. How high such a sum gets by chance is read off the same curve at lags that cannot be meant.
-Then a linear filter learns from all other pieces of the recording how motion follows activity, and
-the lag of each piece is where its motion fits best (generalised least squares over patches); a
-robust line through the lags of the pieces gives the drift.
+Then linear filters learn from all other pieces of the recording how motion follows what sensors
+feel, and the lag of each piece is where its motion fits best (generalised least squares over
+patches); a robust line through the lags of the pieces gives the drift.
 """
 
 from collections.abc import Callable

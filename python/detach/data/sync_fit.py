@@ -16,10 +16,14 @@ from detach.data.sync_signals import Floats as Floats  # offered here too
 PIECE_S, PIECES_MIN, PIECES_MAX = 30.0, 6, 60
 NEAR = round(HZ)
 """Samples of the grid to either side that a piece may be off."""
-TAPS, RIDGE, SHRINK = 8, 0.3, 0.1
-"""Of the filter: samples to either side, and what keeps it and the covariance from overfitting."""
-PATCHES, SENSORS = 20, 12
-"""Patches used for a sensor, and sensors that shape the filter: those that fit best."""
+STRIDE, RIDGE, SHRINK = 2, 0.3, 0.1
+"""Of a filter: every how many samples it looks, and what keeps it and the covariance from
+overfitting."""
+SENSORS, FILTERS = 16, ((8, 20), (20, 40))
+"""Sensors that shape a filter, those that fit best; and of each filter, how many samples to either
+side it sees, and how many patches are used for a sensor."""
+TOP = 0.4
+"""Frequencies up to this share of the camera's rate are compared."""
 FOLDS, ROUNDS, RESAMPLES = 5, 3, 200
 TOUGH = 2.5
 """Pieces further from the line than this, in robust deviations, lose weight."""
@@ -84,35 +88,36 @@ def centre(fits: NDArray[np.float32]) -> float:
 def piece_lags(
     signals: Signals, seen: Rows, fits: NDArray[np.float32], pieces: Sequence[slice]
 ) -> tuple[Floats, Floats]:
-    """Lag of each piece [m] against the others, and the weight it deserves [m].
+    """Lag of each piece [m] less their mean, and the weight it deserves [m].
 
-    A ridge regression from the activity of all pieces but a fold predicts the motion in that
-    fold; with S the covariance of what it leaves over, the lag of a piece maximises the sum over
-    time of seen(t + lag)' S^-1 predicted(t).
+    A ridge regression from the shape of all pieces but a fold predicts the motion in that fold;
+    with S the covariance of what it leaves over, the lag of a piece maximises the sum over time of
+    seen(t + lag)' S^-1 predicted(t). `FILTERS` err apart, so that their mean errs less.
     """
     near = np.maximum(fits[:, NEAR - 2 : NEAR + 3].mean(axis=1), 0.0)
     sensors = np.argsort(-near.max(axis=1), kind="stable")[:SENSORS]
-    patches = np.unique(np.argsort(-near[sensors], axis=1, kind="stable")[:, :PATCHES])
-    # Rows of `shape` beyond the first S belong to sampled sensors, whichever; all are of use.
-    rows = [*sensors.tolist(), *range(len(signals.activity), len(signals.shape))][: 2 * SENSORS]
-    x, y = _delayed(signals.shape[rows]), seen[:, patches]
-    gram = [x[p].T @ x[p] for p in pieces]
-    cross = [x[p].T @ y[p] for p in pieces]
-    predicted = np.zeros_like(y)
-    for fold in range(FOLDS):
-        others = [i for i in range(len(pieces)) if i % FOLDS != fold]
-        g: Floats = np.sum([gram[i] for i in others], axis=0, dtype=np.float64)
-        g += RIDGE * np.trace(g) / g.shape[0] * np.eye(g.shape[0])
-        weight = np.linalg.solve(g, np.sum([cross[i] for i in others], axis=0)).astype(np.float32)
-        for i in range(fold, len(pieces), FOLDS):
-            predicted[pieces[i]] = x[pieces[i]] @ weight
-    rest = y - predicted
+    best = np.argsort(-near[sensors], axis=1, kind="stable")
+    x = signals.shape[np.isin(signals.shape_of, sensors)]
+    lags, weights = np.zeros(len(pieces)), np.zeros(len(pieces))
+    for reach, patches in FILTERS:
+        y = seen[:, np.unique(best[:, :patches])]
+        own, sharp = _matched(_cross_fitted(x, y, pieces, reach), y, pieces, signals.picture_hz)
+        lags += (own - np.average(own, weights=sharp)) / len(FILTERS)
+        weights += sharp / sharp.mean()
+    return lags, weights
+
+
+def _matched(
+    predicted: Rows, seen: Rows, pieces: Sequence[slice], picture_hz: float
+) -> tuple[Floats, Floats]:
+    """Where predicted and seen motion [T, P] fit best in each piece [m], and how sharply [m]."""
+    rest = seen - predicted
     cov = (rest.T @ rest).astype(np.float64) / len(rest)
     cov += SHRINK * np.trace(cov) / len(cov) * np.eye(len(cov))
     aimed = np.linalg.solve(cov, predicted.T).T
-    found = [peak(_match(aimed[p], y[p])) for p in pieces]
-    sharp = np.array([bend for _, bend in found])
-    return (np.array([at for at, _ in found]) - NEAR) / HZ, np.maximum(sharp, 1e-9)
+    found = [peak(_match(aimed[p], seen[p], TOP * picture_hz)) for p in pieces]
+    at, sharp = np.array(found).T
+    return (at - NEAR) / HZ, np.maximum(sharp, 1e-9)
 
 
 def line(t_s: Floats, lag_s: Floats, weight: Floats) -> tuple[float, float]:
@@ -167,16 +172,38 @@ def _correlate(felt: Rows, seen: Rows) -> NDArray[np.float32]:
     return np.asarray(near, dtype=np.float32)
 
 
-def _match(aimed: Rows, seen: Rows) -> Floats:
-    """Sum over patches and time of aimed[t] seen[t + lag] at lags near zero [2 NEAR + 1]."""
+def _match(aimed: Rows, seen: Rows, top_hz: float) -> Floats:
+    """Sum over patches and time of aimed[t] seen[t + lag] at lags near zero [2 NEAR + 1].
+
+    Above ``top_hz`` there is only what drawing lines between pictures has added.
+    """
     size = 1 << (len(seen) + 2 * NEAR - 1).bit_length()
     product = np.conj(np.fft.rfft(aimed, size, axis=0)) * np.fft.rfft(seen, size, axis=0)
-    found = np.fft.irfft(product.sum(axis=1), size)
+    keep = np.clip((top_hz - np.fft.rfftfreq(size, 1 / HZ)) / 1.0 + 0.5, 0.0, 1.0)
+    found = np.fft.irfft(product.sum(axis=1) * keep, size)
     return np.concatenate([found[-NEAR:], found[: NEAR + 1]])
 
 
-def _delayed(rows: Rows) -> Rows:
-    """Each of the rows [V, T] at `TAPS` delays to either side [T, V (2 TAPS + 1)]."""
-    padded = np.pad(rows, ((0, 0), (TAPS, TAPS)))
-    length = rows.shape[1]
-    return np.concatenate([padded[:, k : k + length] for k in range(2 * TAPS + 1)]).T.copy()
+def _cross_fitted(x: Rows, y: Rows, pieces: Sequence[slice], reach: int) -> Rows:
+    """What a filter of ``x`` [V, T] says of ``y`` [T, P], learned in other pieces [T, P]."""
+    x, width = np.pad(x, ((0, 0), (reach, reach))), len(x) * (2 * reach // STRIDE + 1)
+    gram, cross = np.zeros((FOLDS, width, width)), np.zeros((FOLDS, width, y.shape[1]))
+    for i, piece in enumerate(pieces):
+        delayed = _delayed(x, piece, reach)
+        gram[i % FOLDS] += delayed.T @ delayed
+        cross[i % FOLDS] += delayed.T @ y[piece]
+    ridge = RIDGE * np.trace(gram.sum(axis=0)) / width * np.eye(width)
+    predicted = np.zeros_like(y)
+    for fold in range(FOLDS):
+        g, c = gram.sum(axis=0) - gram[fold], cross.sum(axis=0) - cross[fold]
+        weight = np.linalg.solve(g + ridge, c).astype(np.float32)
+        for piece in pieces[fold::FOLDS]:
+            predicted[piece] = _delayed(x, piece, reach) @ weight
+    return predicted
+
+
+def _delayed(x: Rows, piece: slice, reach: int) -> Rows:
+    """Rows [V, reach + T + reach] around each sample of a piece [t, V x delays]."""
+    own = x[:, piece.start : piece.stop + 2 * reach]
+    around = np.lib.stride_tricks.sliding_window_view(own, 2 * reach + 1, axis=1)[..., ::STRIDE]
+    return np.ascontiguousarray(around.transpose(1, 0, 2)).reshape(around.shape[1], -1)

@@ -17,6 +17,8 @@ HZ = 20.0
 """Of the grid. Cameras at home give 5 to 30 pictures a second."""
 REST_S, SLOW_S = 4.0, 20.0
 """What lasts longer than this is rest: of a sampled sensor, and of light and habits."""
+PULSE_S = 0.15
+"""Half the width of the bell that stands for a change."""
 SHORTEST_S = 60.0
 
 Floats = NDArray[np.float64]
@@ -34,11 +36,18 @@ class Signals:
     activity: Rows
     """How much each sensor is moved, standardised [S, T]."""
     shape: Rows
-    """`activity` and, of sampled sensors, also how abruptly they are moved [S or more, T]."""
+    """More of how they are moved, several rows a sensor [V, T]: see `_shape`."""
+    shape_of: NDArray[np.int64]
+    """Whose each of these rows is, as a row of `activity` [V]."""
     picture_s: Floats
     """Middle between each picture and the one before [n], by the camera's clock."""
     motion: Rows
     """Motion in each patch, standardised [n, P]."""
+
+    @property
+    def picture_hz(self) -> float:
+        """Pictures a second, by the median step."""
+        return float(1 / np.median(np.diff(self.picture_s)))
 
     def seen(self, offset_s: float, drift: float) -> Rows:
         """Motion on the grid [T, P] when the camera's clock is late by offset + drift t."""
@@ -68,13 +77,12 @@ def read_signals(recording: Recording) -> Signals:
             "tell their clocks; use a longer recording"
         )
     grid_s = np.arange(int(length_s * HZ) // 240 * 240) / HZ  # lengths that transform fast
-    names, activity, abrupt = [], [], []
+    names, rows = [], []
     for track in recording.sensors:
-        found = _activity(recording, track, grid_s)
+        found = _shape(recording, track, grid_s)
         if found:
             names.append(track.name)
-            activity.append(found[0])
-            abrupt += found[1:]
+            rows.append(found)
     if not names:
         raise DataError(f"{recording.folder}: no sensor changes, so there is nothing to compare")
     x = np.log1p(motion.cells.reshape(len(motion.t_s), -1))
@@ -83,15 +91,21 @@ def read_signals(recording: Recording) -> Signals:
     return Signals(
         names=tuple(names),
         grid_s=grid_s,
-        activity=np.stack(activity),
-        shape=np.stack([*activity, *abrupt]),
+        activity=np.stack([own[0] for own in rows]),
+        shape=np.concatenate(rows),
+        shape_of=np.repeat(np.arange(len(rows)), [len(own) for own in rows]),
         picture_s=motion.t_s - step_s / 2,
         motion=np.asarray(x / np.maximum(x.std(axis=0), 1e-3), dtype=np.float32),
     )
 
 
-def _activity(recording: Recording, track: SensorTrack, grid_s: Floats) -> list[Rows]:
-    """How much a sensor is moved [T] and, if sampled, how abruptly [T]; nothing if it is not."""
+def _shape(recording: Recording, track: SensorTrack, grid_s: Floats) -> list[Rows]:
+    """How much a sensor is moved [T], and then more about that; nothing if it never is.
+
+    Of one that reports changes: all of them, those to on, those to off, since a door moves after
+    its contact opens and before it closes. Of a sampled one: how far it is from rest, how abruptly
+    it goes, and the sum of both, which of an accelerometer is its speed, what a camera sees.
+    """
     t_s, values = recording.read_sensor(track)
     if track.binary and track.polarity < 0:
         values = 1 - values
@@ -99,23 +113,40 @@ def _activity(recording: Recording, track: SensorTrack, grid_s: Floats) -> list[
     t_s, values = t_s[known], values[known]
     if len(t_s) < 2:
         return []
-    if track.hz is None:
-        times = changes_of(track, t_s, values)
-        if track.kind == "motion":  # it stays on for as long as its maker likes
-            times = times[values[np.searchsorted(t_s, times), 0] > 0.5]
-        at = np.searchsorted(grid_s, times)
-        pulse = np.zeros(len(grid_s))
-        pulse[at[at < len(grid_s)]] = 1.0
-        found = [np.convolve(pulse, np.hanning(7), "same")]
-    else:
-        x = np.stack([np.interp(grid_s, t_s, v) for v in values.T.astype(np.float64)], axis=1)
-        away = np.linalg.norm(_above(x, round(REST_S * HZ)), axis=1)
-        abrupt = np.linalg.norm(np.diff(x, axis=0, prepend=x[:1]), axis=1)
-        found = [_over_noise(away), _over_noise(abrupt)]
+    found = (_of_changes if track.hz is None else _of_samples)(track, t_s, values, grid_s)
     level = [_above(row[:, None], round(SLOW_S * HZ))[:, 0] for row in found]
     if level[0].std() < 1e-6:
         return []
     return [np.asarray(x / max(float(x.std()), 1e-6), dtype=np.float32) for x in level]
+
+
+def _of_changes(track: SensorTrack, t_s: Floats, values: Rows, grid_s: Floats) -> list[Floats]:
+    times = changes_of(track, t_s, values)
+    before, after = (values[np.searchsorted(t_s, times) + k, 0] for k in (-1, 0))
+    if track.kind == "motion":  # it stays on for as long as its maker likes
+        return [_pulses(times[after > before], grid_s)]
+    parts = (times, times[after > before], times[after < before])
+    return [_pulses(part, grid_s) for part in parts]
+
+
+def _pulses(times: Floats, grid_s: Floats) -> Floats:
+    """A bell at each time, wherever between two samples of the grid it lies [T]."""
+    step_s = 1 / HZ
+    at = np.floor(times / step_s).astype(np.int64)[:, None] + np.arange(-3, 5)
+    away = np.clip((at * step_s - times[:, None]) / PULSE_S, -1.0, 1.0)
+    inside = (at >= 0) & (at < len(grid_s))
+    pulse = np.zeros(len(grid_s))
+    np.add.at(pulse, at[inside], (0.5 + 0.5 * np.cos(np.pi * away))[inside])
+    return pulse
+
+
+def _of_samples(track: SensorTrack, t_s: Floats, values: Rows, grid_s: Floats) -> list[Floats]:
+    del track
+    x = np.stack([np.interp(grid_s, t_s, v) for v in values.T.astype(np.float64)], axis=1)
+    away = _above(x, round(REST_S * HZ))
+    abrupt = np.diff(x, axis=0, prepend=x[:1])
+    summed = _above(np.cumsum(away, axis=0), round(REST_S * HZ))
+    return [_over_noise(np.linalg.norm(signal, axis=1)) for signal in (away, abrupt, summed)]
 
 
 def _over_noise(x: Floats) -> Floats:
