@@ -1,10 +1,12 @@
 """A recording sent through a real broker is decided as the offline run decides it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from detach.data.recording import read_recording
 from detach.edge.bundle import Bundle, open_bundle
@@ -26,7 +28,10 @@ from .live_home import (  # type: ignore[import-not-found]
 )
 
 MODELS = Path(__file__).parents[1] / "models"
-RECORDING = MODELS / "sample" / "run10"
+SAMPLE = (MODELS / "home.detach", MODELS / "sample" / "run10")
+BUNDLE, *RECORDINGS = map(Path, os.environ.get("DETACH_REPLAY", "").split() or SAMPLE)
+"""DETACH_REPLAY="BUNDLE RECORDING..." takes others, without blanks in their paths."""
+Times = NDArray[np.float64]
 WALL_S = 1.7e9
 BATCH_S = 0.5
 """So much is sent before its arrival is waited for; the clock stands still meanwhile."""
@@ -71,6 +76,17 @@ def replay(
             pass
 
 
+def sample_times(recording: Path) -> list[Times]:
+    described = read_recording(recording)
+    return [described.read_sensor(t)[0] for t in described.sensors if t.hz is not None]
+
+
+def awaited_s(times: list[Times], end_s: float) -> float:
+    """How long after a window's end the next sample of some sensor comes: offline knows it then."""
+    after = [t[np.searchsorted(t, end_s) :][:1] - end_s for t in times]
+    return max((float(gap[0]) for gap in after if len(gap)), default=0.0)
+
+
 def compare(outcomes: list[Decision], offline: list[Decision]) -> float:
     worst = 0.0
     for found, expected in zip(outcomes, offline, strict=False):
@@ -81,10 +97,13 @@ def compare(outcomes: list[Decision], offline: list[Decision]) -> float:
     return worst
 
 
-@pytest.mark.skipif(not (MODELS / "home.detach").is_file(), reason="no released bundle")
-def test_a_recording_through_the_broker_is_decided_as_offline(tmp_path: Path) -> None:
-    bundle = open_bundle(MODELS / "home.detach")
-    source = open_source(RECORDING, bundle.manifest)
+@pytest.mark.skipif(not BUNDLE.is_file(), reason="no released bundle")
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda folder: folder.name)
+def test_a_recording_through_the_broker_is_decided_as_offline(
+    recording: Path, tmp_path: Path
+) -> None:
+    bundle = open_bundle(BUNDLE)
+    source = open_source(recording, bundle.manifest)
     offline = [d for _, d in decisions(bundle, source, Options(backend="onnxruntime"), print)]
     clock, sink = FakeClock(WALL_S), Collected()
     engine = open_engines(bundle, say=print)["sensor"]
@@ -96,9 +115,13 @@ def test_a_recording_through_the_broker_is_decided_as_offline(tmp_path: Path) ->
         link.listen(live)
         link.start()
         wait_for(lambda: link.up, "the connection")
-        replay(live, clock, house, sent_by(RECORDING))
+        replay(live, clock, house, sent_by(recording))
         link.close()
     assert live.counts["late"] == 0
     found = [o.decision for o in sink.outcomes if o.decision is not None]
     assert len(found) >= len(offline) - 2
-    assert compare(found, offline) <= 1e-5
+    times, late_s = sample_times(recording), config.decide.lateness_s
+    pairs = zip(found, offline, strict=False)
+    in_time = [(a, b) for a, b in pairs if awaited_s(times, a.end_s) <= late_s]
+    assert len(in_time) > 0.5 * len(found)  # else a sensor was silent as its window ended
+    assert compare([a for a, _ in in_time], [b for _, b in in_time]) <= 1e-5
