@@ -23,6 +23,7 @@ from detach.data.recording import (
 from detach.data.sync import Lag, measure_lag
 from detach.data.sync_apply import apply_lag, undo_lag
 from detach.data.sync_fit import line, peak
+from detach.data.sync_signals import read_signals
 from detach.errors import DataError
 
 FPS, WIDTH_PX, HEIGHT_PX, HZ = 10, 64, 48, 30.0
@@ -181,6 +182,16 @@ def test_the_verb_says_draws_applies_and_undoes(
     assert main(["sync", str(folder), "--undo", "--apply"]) == 2
     assert main(["sync", str(folder), "--within-s", "60"]) == 3
     assert "can tell lags up to" in capsys.readouterr().err
+
+
+def test_a_sensor_of_motion_is_asked_only_where_nothing_better_is(four_minutes: Recording) -> None:
+    switch, shaken = four_minutes.sensors
+    pir = replace(switch, kind="motion")
+    beside = read_signals(replace(four_minutes, sensors=(pir, shaken)))
+    assert (beside.names, set(beside.shape_of)) == (("right",), {0})
+    alone = read_signals(replace(four_minutes, sensors=(pir,)))
+    assert alone.names == ("left_open",)
+    assert len(alone.shape) == 1  # when it goes off is up to its maker
 
 
 @pytest.mark.parametrize(

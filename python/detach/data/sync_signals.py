@@ -77,12 +77,11 @@ def read_signals(recording: Recording) -> Signals:
             "tell their clocks; use a longer recording"
         )
     grid_s = np.arange(int(length_s * HZ) // 240 * 240) / HZ  # lengths that transform fast
-    names, rows = [], []
-    for track in recording.sensors:
-        found = _shape(recording, track, grid_s)
-        if found:
-            names.append(track.name)
-            rows.append(found)
+    felt = {track: _shape(recording, track, grid_s) for track in recording.sensors}
+    moved = [track for track, own in felt.items() if own]
+    # A sensor of motion says since when, most of them late: what says when is taken, if it is there.
+    tracks = [track for track in moved if track.kind != "motion"] or moved
+    names, rows = [track.name for track in tracks], [felt[track] for track in tracks]
     if not names:
         raise DataError(f"{recording.folder}: no sensor changes, so there is nothing to compare")
     x = np.log1p(motion.cells.reshape(len(motion.t_s), -1))
