@@ -79,7 +79,7 @@ def read_signals(recording: Recording) -> Signals:
     grid_s = np.arange(int(length_s * HZ) // 240 * 240) / HZ  # lengths that transform fast
     felt = {track: _shape(recording, track, grid_s) for track in recording.sensors}
     moved = [track for track, own in felt.items() if own]
-    # A sensor of motion says since when, most of them late: what says when is taken, if it is there.
+    # A sensor of motion says since when, most of them late: what says when goes before.
     tracks = [track for track in moved if track.kind != "motion"] or moved
     names, rows = [track.name for track in tracks], [felt[track] for track in tracks]
     if not names:
