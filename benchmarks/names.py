@@ -48,7 +48,8 @@ class Named:
             "what": f"names: {self.track}", "data": self.data, "items": self.windows,
             "provider": f"{self.names} names, training seed {self.seed}", "seeds": 1,
         }  # fmt: skip
-        return [{**shared, "metric": m, "value": f"{v:.4f}"} for m, v in self.figures.items()]
+        known = {m: v for m, v in self.figures.items() if not np.isnan(v)}
+        return [{**shared, "metric": m, "value": f"{v:.4f}"} for m, v in known.items()]
 
 
 def majority_names(clusters: Clusters, truth: Ints, classes: tuple[str, ...]) -> dict[str, str]:
