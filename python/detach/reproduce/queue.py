@@ -252,6 +252,10 @@ def _copy(twin: Path, folder: Path, config: RunConfig) -> None:
             write_whole(folder / name, (twin / name).read_bytes())
 
 
+AGAIN_S = 3.0
+"""Until time is up once more, where that was not heard."""
+
+
 class _TimeIsUpError(BaseException):
     """Raised wherever the program is; no handler of errors may take it for one."""
 
@@ -271,7 +275,8 @@ def _within(seconds: float) -> Iterator[None]:
     except ValueError:  # not the main thread: the estimate alone must do
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    # Python drops what is raised in a callback of its garbage collector: it is said again.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), AGAIN_S)
     try:
         yield
     finally:
