@@ -27,19 +27,15 @@ from detach.data.recording import (
 from detach.errors import DataError
 from detach.simulate.household_layout import write_household
 
-SAMPLE = Path(__file__).parents[1] / "models" / "sample"
+from .sample_part import copy_first  # type: ignore[import-not-found]
+
 LATE_S = 1.5
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two recordings of the sample."""
-    folder = tmp_path_factory.mktemp("two") / "data"
-    ignored = shutil.ignore_patterns(".cache", *(f"run{i:02d}" for i in range(3, 11)))
-    shutil.copytree(SAMPLE, folder, ignore=ignored)
-    path = folder / "dataset.json"
-    text = path.read_text()
-    path.write_text(text[: text.index('"splits"')] + '"splits": {}, "notes": {}}')
+    folder: Path = copy_first(2, tmp_path_factory.mktemp("two") / "data")
     return folder
 
 

@@ -34,7 +34,8 @@ from detach.simulate.levels import load_level
 from detach.simulate.opportunity_layout import column_names, write_opportunity
 from detach.simulate.script import write_scripts
 
-SAMPLE = Path(__file__).parents[1] / "models" / "sample"
+from .sample_part import copy_first  # type: ignore[import-not-found]
+
 OFFSETS, DRIFTS = (3.0, -3.0, 0.4), (100.0, -100.0, 0.0)
 TOLERANCE_S = 0.1
 Published = tuple[Path, dict[str, tuple[float, float]]]
@@ -43,12 +44,7 @@ Published = tuple[Path, dict[str, tuple[float, float]]]
 @pytest.fixture(scope="module")
 def some(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recordings of the sample, the data set's description without parts."""
-    folder = tmp_path_factory.mktemp("some") / "data"
-    ignored = shutil.ignore_patterns(".cache", *(f"run{i:02d}" for i in range(4, 11)))
-    shutil.copytree(SAMPLE, folder, ignore=ignored)
-    path = folder / "dataset.json"
-    text = path.read_text()
-    path.write_text(text[: text.index('"splits"')] + '"splits": {}, "notes": {}}')
+    folder: Path = copy_first(3, tmp_path_factory.mktemp("some") / "data")
     return folder
 
 

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 import shutil
 import sys
 import time
@@ -293,6 +294,14 @@ def test_measuring_keeps_the_budget_too(
     with pytest.raises(UsageError, match="too small to measure a single row in"):
         reproduce(asked, quiet)
     assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize("minutes", [math.nan, math.inf, -3.0, 0.0])
+def test_homes_of_no_length_are_refused(tmp_path: Path, minutes: float) -> None:
+    asked = Options(out=tmp_path / "out", figures=(14,), home_minutes=minutes)
+    with pytest.raises(UsageError, match="home_minutes must be 1 to 10000, got"):
+        reproduce(asked, quiet)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_data_without_labels_are_refused(data: Path, recipe: str, tmp_path: Path) -> None:

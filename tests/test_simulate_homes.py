@@ -247,6 +247,11 @@ def test_a_layout_wants_its_home_and_a_new_folder(
     assert "layout hwu-usp is of the home hwu; found home 'opportunity'" in capsys.readouterr().err
     assert main(["simulate", str(tmp_path), "--layout", "opportunity++"]) == 2
     assert "is already there" in capsys.readouterr().err
+    for option, value in (("--offset-s", "nan"), ("--drift-ppm", "5000"), ("--offset-s", "inf")):
+        words = ["--layout", "opportunity++", option, value]
+        assert main(["simulate", str(tmp_path / "x"), *words]) == 2
+        assert f"{option[2:].replace('-', '_')} must be one or more of" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from detach.reproduce.rows import TABLES, wanted
 
 Say = Callable[[str], None]
 SAMPLE = "sample"
+HOME_MINUTES = (1, 10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,9 @@ def reproduce(options: Options, say: Say) -> Path | None:
     numbers, drawn = _asked(options)
     if options.seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {options.seeds}")
+    least, most = HOME_MINUTES
+    if not least <= options.home_minutes <= most:  # also refuses NaN
+        raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
     asked = tuple(n for n in drawn if n in QUESTIONS)
     drawn = tuple(n for n in drawn if n not in QUESTIONS)
     names = tuple(dict.fromkeys([*wanted(numbers), *figures.rows_of(drawn)]))

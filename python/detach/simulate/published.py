@@ -13,6 +13,7 @@ from detach.simulate.record import Options, simulate
 
 HOME_OF = {"opportunity++": "opportunity", "hwu-usp": "hwu"}
 PLANTED_FILE = "planted.json"
+MOST_OFFSET_S, MOST_DRIFT_PPM = 10.0, 1000.0
 
 
 def publish(
@@ -47,6 +48,10 @@ def publish(
         )
     if out.exists():
         raise UsageError(f"{out}: is already there; give another folder or remove it")
+    clocks = (("offset_s", offset_s, MOST_OFFSET_S), ("drift_ppm", drift_ppm, MOST_DRIFT_PPM))
+    for name, values, most in clocks:
+        if not values or not all(abs(x) <= most for x in values):  # also refuses NaN
+            raise UsageError(f"{name} must be one or more of -{most:g} to {most:g}; found {values}")
     recordings = out.parent / f".{out.name}.recordings"
     try:
         simulate(recordings, options, progress, workers)
