@@ -1,6 +1,7 @@
 """`detach reproduce`: its rows, its queue and budget, its tables, its figures."""
 
 import csv
+import fcntl
 import importlib.util
 import json
 import math
@@ -146,6 +147,54 @@ def test_the_same_command_elsewhere_gives_the_same_tables(
     reproduce(options(tmp_path, homely, recipe, tables=(2, 7)), quiet)
     assert (tmp_path / "tables.md").read_text() == (finished / "tables.md").read_text()
     assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
+
+
+def test_two_processes_share_the_rows(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process holds one row: here the others are run, then that one is waited for."""
+    row = "no-spatial-weight"
+    taken = tmp_path / "runs/tiny" / row / ".seed0.lock"
+    taken.parent.mkdir(parents=True)
+    pauses = []
+    with taken.open("wb") as elsewhere:
+        fcntl.flock(elsewhere, fcntl.LOCK_EX)
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:  # the other is done
+                shutil.copytree(finished / f"runs/tiny/{row}/seed0", taken.with_name("seed0"))
+                elsewhere.close()
+
+        monkeypatch.setattr("detach.reproduce.queue.time.sleep", pause)
+        said: list[str] = []
+        reproduce(options(tmp_path, homely, recipe, tables=(2, 7)), said.append)
+    assert len(pauses) == 2
+    assert sum("another process; waiting" in line for line in said) == 1
+    assert not any(line.startswith("[") and row in line for line in said)
+    assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
+
+
+def test_a_row_that_seemed_too_long_comes_again(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    for row in ("no-spatial-weight", "no-temporal-weight"):
+        shutil.rmtree(tmp_path / "out/runs/tiny" / row)
+    ran: list[str] = []
+
+    def one(_: queueing.Queue, job: queueing.Job) -> None:
+        ran.append(job.row)
+        shutil.copytree(finished / "runs/tiny" / job.row / "seed0", job.folder)
+
+    def estimate(_: queueing.Queue, job: queueing.Job) -> float:
+        return 1e9 if job.row == "no-spatial-weight" and not ran else 1.0
+
+    monkeypatch.setattr(queueing.Queue, "_one", one)
+    monkeypatch.setattr(queueing.Queue, "estimate", estimate)
+    reproduce(options(tmp_path / "out", homely, recipe, tables=(2,), budget="1h"), quiet)
+    assert ran == ["no-temporal-weight", "no-spatial-weight"]
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_rows_that_were_not_run_say_so(

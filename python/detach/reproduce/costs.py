@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,14 @@ class Costs:
     def __init__(self, folder: Path) -> None:
         self._path = folder / COSTS_FILE
         self._known: dict[str, Rates] = {}
-        try:
-            self._known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or half of one: it is measured again
-            self._known = {}
+        self._read()
+
+    def _read(self) -> None:
+        """Takes over what this or another process has written."""
+        with suppress(
+            OSError, ValueError, TypeError
+        ):  # none yet, or half of one: it is measured again
+            self._known |= json.loads(self._path.read_text(encoding="utf-8"))
 
     def estimate(self, data: str, config: RunConfig, *, shared: bool) -> float:
         """Seconds for a run; ``shared`` leaves out stage 1. NaN where nothing was measured."""
@@ -68,6 +73,7 @@ class Costs:
 
     def note(self, data: str, config: RunConfig, rates: Mapping[str, float]) -> None:
         """Keeps what was measured, over what was known."""
+        self._read()
         self._known[_key(data, config)] = {
             **self._known.get(_key(data, config), {}), **rates
         }  # fmt: skip

@@ -1,5 +1,6 @@
 """What is to be trained, in which order, and for how long: the queue behind every table."""
 
+import fcntl
 import math
 import os
 import re
@@ -36,6 +37,8 @@ UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 TO_WRITE = 0.15
 """Share of a budget kept for tables and pages, at most `TO_WRITE_S`."""
 TO_WRITE_S = 45.0
+PAUSE_S = 3.0
+"""Between two looks at what another process trains."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Job:
         same = replace(self.config, tested=self.method.tested) == self.method
         own = self.folder.parents[1] / LEAD / self.folder.name
         return own if same and self.row != LEAD else None
+
+    @property
+    def source(self) -> Path | None:
+        """The run that must be there before this one."""
+        return self.twin or self.lead
 
     @property
     def lead(self) -> Path | None:
@@ -161,31 +169,55 @@ class Queue:
                 continue  # said when its turn comes
 
     def run(self, jobs: Sequence[Job], outcome: Outcome) -> None:
-        """Trains and evaluates what is not there yet.
+        """Trains and evaluates what is not there yet; the same command elsewhere shares the work.
 
         Raises:
             UsageError: The budget does not suffice for a single one of them.
             KeyboardInterrupt: Stopped; what is saved stands.
         """
-        waiting = [job for job in jobs if not job.done]
-        self._check_budget(waiting)
-        for number, job in enumerate(waiting, 1):
-            if (job.name, job.row) in outcome.failed:
-                continue
-            about = self.estimate(job)
-            if not about <= self.left_s and not math.isinf(self.left_s):
-                outcome.left.append(job)
-                continue
-            self._say(f"[{number}/{len(waiting)}] {job.name}, {job.row}, seed {job.seed}")
+        todo = [job for job in jobs if not job.done]
+        self._check_budget(todo)
+        asked, waits = len(todo), False
+        while todo := [j for j in todo if not j.done and (j.name, j.row) not in outcome.failed]:
+            folders = {job.folder for job in todo}
+            ready = [j for j in todo if j.source not in folders and self._fits(j)]
+            if not ready:  # estimates may fall while others run, so that none is given up before
+                outcome.left += todo
+                return
+            number = f"[{asked - len(todo) + 1}/{asked}]"
+            try:
+                if any(self._tried(job, number, outcome) for job in ready):
+                    waits = False
+                    continue
+            except _TimeIsUpError:
+                outcome.left += todo
+                return
+            if not waits:
+                self._say("what is left to do is being trained by another process; waiting")
+            waits = True
+            time.sleep(PAUSE_S)
+
+    def _fits(self, job: Job) -> bool:
+        return math.isinf(self.left_s) or self.estimate(job) <= self.left_s
+
+    def _tried(self, job: Job, number: str, outcome: Outcome) -> bool:
+        """Whether a job was free to be run here, whatever came of it.
+
+        Raises:
+            _TimeIsUpError: In the middle of it.
+        """
+        with _held(job) as mine:
+            if not mine or job.done:
+                return mine
+            self._say(f"{number} {job.name}, {job.row}, seed {job.seed}")
             try:
                 with _within(self.left_s):
                     self._one(job)
                 outcome.ran.append(job)
-            except _TimeIsUpError:
-                outcome.left.append(job)
             except (DivergedError, UsageError, DataError) as error:
                 self._say(f"{job.row} cannot be trained: {error}")
                 outcome.failed[job.name, job.row] = str(error)
+        return True
 
     def _check_budget(self, waiting: Sequence[Job]) -> None:
         known = [(self.estimate(job), job) for job in waiting]
@@ -250,6 +282,26 @@ def _copy(twin: Path, folder: Path, config: RunConfig) -> None:
     for name in (ENV_FILE, METRICS_FILE, STATS_FILE, MODEL_FILE):  # weights last: then it is whole
         if (twin / name).is_file():
             write_whole(folder / name, (twin / name).read_bytes())
+
+
+@contextmanager
+def _held(job: Job) -> Iterator[bool]:
+    """Whether this process may run a job; the lock goes with the process, however that ends."""
+    path = job.folder.with_name(f".{job.folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # not every network file system has locks
+            pass
+        try:
+            yield True
+        finally:
+            if job.done:  # whoever has it open still will see that too
+                path.unlink(missing_ok=True)
 
 
 AGAIN_S = 3.0
