@@ -1,9 +1,10 @@
 """What training pays for company: one run by one process and by several, both stages, step by step.
 
-    python benchmarks/scaling.py --processes 1 2 [--append benchmarks/results.csv]
+    python benchmarks/scaling.py --processes 1 2 [--data HOME] [--append benchmarks/results.csv]
 
-Recipe `small` on the sample recordings, one thread a process, a few epochs of each stage. CPU
-seconds are those of all processes together: they tell what company costs even on a busy machine.
+Recipe `small` on the sample recordings or on HOME, one thread a process, a few epochs of each
+stage. CPU seconds are those of all processes together: they tell what company costs even on a busy
+machine.
 Checkpoints are timed by the way, and the gradients that go round in the largest step counted.
 """
 
@@ -28,7 +29,7 @@ from detach.course import Course
 from detach.distributed import World, joined
 from detach.train import load_material, train
 
-DATA = Path(__file__).parents[1] / "models/sample"
+SAMPLE = Path(__file__).parents[1] / "models/sample"
 EPOCHS = {"stage1": 3, "stage2": 3}
 
 
@@ -42,14 +43,14 @@ def configured() -> RunConfig:
     return override(recipes.read(recipes.find(Path("small"))), few)
 
 
-def member(out: Path) -> None:
+def member(out: Path, data: Path) -> None:
     """One process of a run; the first one writes what was found to OUT/found.json."""
     torch.set_num_threads(1)
     saves: list[float] = []
     sizes: list[int] = []
     watch(saves, sizes)
     with joined("cpu") as world:
-        material = load_material(DATA, configured(), lambda _: None)
+        material = load_material(data, configured(), lambda _: None)
         world.wait()
         before, began = cpu_s(), time.perf_counter()
         train(material, out / "run", configured(), say=lambda _: None, world=world)
@@ -102,10 +103,10 @@ def speeds(rows: list[dict[str, Any]], windows: int) -> Iterator[tuple[str, floa
         yield f"{stage}_windows_per_s", windows / min(took)
 
 
-def measured(processes: int) -> dict[str, float]:
+def measured(processes: int, data: Path) -> dict[str, float]:
     """Of a run by so many processes."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [__file__, "--member", folder]
+        words = [__file__, "--data", str(data), "--member", folder]
         if processes > 1:
             many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
             words = [*many, str(processes), *words]
@@ -117,18 +118,23 @@ def measured(processes: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--data", type=Path, default=SAMPLE)
     parser.add_argument("--append", type=Path, help="a CSV file of results")
     parser.add_argument("--member", type=Path, help="(by itself: as one of several)")
     asked = parser.parse_args()
     if asked.member:
-        member(asked.member)
+        member(asked.member, asked.data)
         return
     lines = []
     for processes in asked.processes:
-        found = measured(processes)
+        found = measured(processes, asked.data)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         print(f"{processes} processes: {shown}", flush=True)
-        shared = {"what": "training, recipe small", "data": "sample", "items": found.pop("windows")}
+        shared = {
+            "what": "training, recipe small",
+            "data": asked.data.name,
+            "items": found.pop("windows"),
+        }
         lines += [
             {**shared, "provider": f"{processes} processes", "metric": k, "value": f"{v:.4g}"}
             for k, v in found.items()

@@ -369,6 +369,15 @@ def test_figures_that_need_places_say_so_without(
     assert page.count("<svg") == 1
 
 
+def test_rows_can_be_chosen(homely: Path, recipe: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = options(tmp_path, homely, recipe, tables=(3,), rows=("infonce",), plan_only=True)
+    reproduce(asked, said.append)
+    assert "2 runs: 0 finished, 2 to do" in said
+    with pytest.raises(UsageError, match="odc is no row of the tables .* no-refinement-infonce$"):
+        reproduce(replace(asked, rows=("infonce", "odc")), quiet)
+
+
 def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path: Path) -> None:
     said: list[str] = []
     asked = options(tmp_path, homely, recipe, tables=(2,), seeds=2, plan_only=True)

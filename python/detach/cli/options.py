@@ -223,6 +223,8 @@ class ReproduceArgs:
     figure: tuple[int, ...] = ()
     """Figures 4, 5, 6, 7, 8, 10, 11, 16 and 17; and 12 to 15, the paper's open questions, which
     simulate homes (needs the extra `sim`) and are drawn only when named."""
+    rows: tuple[str, ...] = ()
+    """Train only these rows of them, such as infonce; the others are shown as they are."""
     data: tuple[Path, ...] = ()
     """Data sets; none takes the sample that comes along."""
     seeds: int = 5

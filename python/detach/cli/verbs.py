@@ -235,6 +235,7 @@ def reproduce(argv: list[str]) -> int:
         out=args.out,
         tables=args.table,
         figures=args.figure,
+        rows=args.rows,
         data=args.data,
         seeds=args.seeds,
         budget=args.budget,

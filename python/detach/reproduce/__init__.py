@@ -15,7 +15,7 @@ from detach.reproduce import figures, page, tables
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
 from detach.reproduce.queue import Job, Outcome, Queue, budget_s, make_jobs
-from detach.reproduce.rows import TABLES, wanted
+from detach.reproduce.rows import TABLES, chosen, wanted
 
 Say = Callable[[str], None]
 SAMPLE = "sample"
@@ -30,6 +30,8 @@ class Options:
     tables: tuple[int, ...] = ()
     figures: tuple[int, ...] = ()
     """12 to 15, the open questions, simulate homes and are drawn only when named."""
+    rows: tuple[str, ...] = ()
+    """Of these tables and figures train only those; none takes all."""
     data: tuple[Path, ...] = ()
     """Data sets; none takes the sample that comes along."""
     seeds: int = 5
@@ -64,7 +66,7 @@ def reproduce(options: Options, say: Say) -> Path | None:
         raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
     asked = tuple(n for n in drawn if n in QUESTIONS)
     drawn = tuple(n for n in drawn if n not in QUESTIONS)
-    names = tuple(dict.fromkeys([*wanted(numbers), *figures.rows_of(drawn)]))
+    names = chosen((*wanted(numbers), *figures.rows_of(drawn)), options.rows)
     queue = Queue(options.out, limit, say)
     data, datasets = _datasets(options) if numbers or drawn else ({}, {})
     jobs = make_jobs(options.out, data, names, options.seeds, _recipe(options))

@@ -1,6 +1,6 @@
 """The rows of every table: what is trained, as what differs from a recipe. The only list."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,6 +264,20 @@ def wanted(numbers: tuple[int, ...]) -> tuple[str, ...]:
     names = [name for n in numbers for name in (*TABLES[n].rows, *TABLES[n].ours)]
     lead = [LEAD] if names else []
     return tuple(dict.fromkeys([*lead, *names]))
+
+
+def chosen(names: Sequence[str], only: Sequence[str]) -> tuple[str, ...]:
+    """Rows ``names``, each once; of them those in ``only``, and the method, if that names any.
+
+    Raises:
+        UsageError: One of ``only`` is not among them.
+    """
+    if unknown := [name for name in only if name not in names]:
+        raise UsageError(
+            f"{unknown[0]} is no row of the tables and figures asked for; their rows are "
+            f"{', '.join(dict.fromkeys(names))}"
+        )
+    return tuple(name for name in dict.fromkeys(names) if not only or name in {LEAD, *only})
 
 
 def configured(name: str, base: RunConfig, seed: int) -> RunConfig:
