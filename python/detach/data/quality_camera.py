@@ -66,12 +66,15 @@ class Agreement:
     """Chance of as much when the sensor's clock is turned round by any amount."""
 
 
-def see_motion(recording: Recording, step_s: float = STEP_S) -> Motion | None:
+def see_motion(
+    recording: Recording, step_s: float = STEP_S, size: VideoConfig = SIZE
+) -> Motion | None:
     """Motion in the first video of a recording; None without one.
 
     Args:
         recording: Whose.
         step_s: Pictures closer together than this are skipped; 0 takes all.
+        size: Of the pictures compared, of which a cell is `CELL_PX` wide.
 
     Raises:
         DataError: The video is damaged.
@@ -82,7 +85,7 @@ def see_motion(recording: Recording, step_s: float = STEP_S) -> Motion | None:
     times: list[float] = []
     cells: list[NDArray[np.float32]] = []
     before: NDArray[np.float32] | None = None
-    for t_s, picture in video.decode(recording.folder / track.file, track, SIZE):
+    for t_s, picture in video.decode(recording.folder / track.file, track, size):
         if times and track.at(t_s) - times[-1] < step_s - 1e-3:
             continue
         if t_s > LONGEST_S:

@@ -16,13 +16,14 @@ from detach.data.sync_signals import Floats as Floats  # offered here too
 PIECE_S, PIECES_MIN, PIECES_MAX = 30.0, 6, 60
 NEAR = round(HZ)
 """Samples of the grid to either side that a piece may be off."""
-STRIDE, RIDGE, SHRINK = 2, 0.3, 0.1
-"""Of a filter: every how many samples it looks, and what keeps it and the covariance from
-overfitting."""
-SENSORS, FILTERS = 16, ((8, 20), (20, 40))
-"""Sensors that shape a filter, those that fit best; and of each filter, how many samples to either
-side it sees, and how many patches are used for a sensor."""
-TOP = 0.4
+REACH, STRIDE, RIDGE = 8, 2, 1e-3
+"""Of a filter: how many samples to either side it sees, every how many it looks, and what keeps it
+from overfitting."""
+SENSORS = 16
+"""That shape a filter: those that fit best."""
+SHRINK = 3e-4
+"""Towards a multiple of one, of the covariance of what filters leave over."""
+TOP = 0.5
 """Frequencies up to this share of the camera's rate are compared."""
 FOLDS, ROUNDS, RESAMPLES = 5, 3, 200
 TOUGH = 2.5
@@ -54,7 +55,7 @@ def refine(signals: Signals, offset_s: float) -> Line:
         offset_s += centre(fits.sum(axis=0))
         lags, weight, slope = np.zeros(len(pieces)), np.ones(len(pieces)), 0.0
         if len(pieces) >= PIECES_MIN:
-            seen = signals.seen(offset_s, drift)
+            seen = signals.seen(offset_s, drift, fine=True)
             lags, weight = piece_lags(signals, seen, fits.sum(axis=0), pieces)
             slope = line(t_s, lags, weight)[1]
         # The filter has the mean lag in it, so that only the slope of its line is news.
@@ -92,19 +93,15 @@ def piece_lags(
 
     A ridge regression from the shape of all pieces but a fold predicts the motion in that fold;
     with S the covariance of what it leaves over, the lag of a piece maximises the sum over time of
-    seen(t + lag)' S^-1 predicted(t). `FILTERS` err apart, so that their mean errs less.
+    seen(t + lag)' S^-1 predicted(t). What moves in many patches at once, such as light and people,
+    is taken off by S; the more and the smaller the patches, the better.
     """
     near = np.maximum(fits[:, NEAR - 2 : NEAR + 3].mean(axis=1), 0.0)
     sensors = np.argsort(-near.max(axis=1), kind="stable")[:SENSORS]
-    best = np.argsort(-near[sensors], axis=1, kind="stable")
     x = signals.shape[np.isin(signals.shape_of, sensors)]
-    lags, weights = np.zeros(len(pieces)), np.zeros(len(pieces))
-    for reach, patches in FILTERS:
-        y = seen[:, np.unique(best[:, :patches])]
-        own, sharp = _matched(_cross_fitted(x, y, pieces, reach), y, pieces, signals.picture_hz)
-        lags += (own - np.average(own, weights=sharp)) / len(FILTERS)
-        weights += sharp / sharp.mean()
-    return lags, weights
+    predicted = _cross_fitted(x, seen, pieces)
+    own, sharp = _matched(predicted, seen, pieces, signals.picture_hz)
+    return own - np.average(own, weights=sharp), sharp
 
 
 def _matched(
@@ -184,12 +181,12 @@ def _match(aimed: Rows, seen: Rows, top_hz: float) -> Floats:
     return np.concatenate([found[-NEAR:], found[: NEAR + 1]])
 
 
-def _cross_fitted(x: Rows, y: Rows, pieces: Sequence[slice], reach: int) -> Rows:
+def _cross_fitted(x: Rows, y: Rows, pieces: Sequence[slice]) -> Rows:
     """What a filter of ``x`` [V, T] says of ``y`` [T, P], learned in other pieces [T, P]."""
-    x, width = np.pad(x, ((0, 0), (reach, reach))), len(x) * (2 * reach // STRIDE + 1)
+    x, width = np.pad(x, ((0, 0), (REACH, REACH))), len(x) * (2 * REACH // STRIDE + 1)
     gram, cross = np.zeros((FOLDS, width, width)), np.zeros((FOLDS, width, y.shape[1]))
     for i, piece in enumerate(pieces):
-        delayed = _delayed(x, piece, reach)
+        delayed = _delayed(x, piece)
         gram[i % FOLDS] += delayed.T @ delayed
         cross[i % FOLDS] += delayed.T @ y[piece]
     ridge = RIDGE * np.trace(gram.sum(axis=0)) / width * np.eye(width)
@@ -198,12 +195,12 @@ def _cross_fitted(x: Rows, y: Rows, pieces: Sequence[slice], reach: int) -> Rows
         g, c = gram.sum(axis=0) - gram[fold], cross.sum(axis=0) - cross[fold]
         weight = np.linalg.solve(g + ridge, c).astype(np.float32)
         for piece in pieces[fold::FOLDS]:
-            predicted[piece] = _delayed(x, piece, reach) @ weight
+            predicted[piece] = _delayed(x, piece) @ weight
     return predicted
 
 
-def _delayed(x: Rows, piece: slice, reach: int) -> Rows:
-    """Rows [V, reach + T + reach] around each sample of a piece [t, V x delays]."""
-    own = x[:, piece.start : piece.stop + 2 * reach]
-    around = np.lib.stride_tricks.sliding_window_view(own, 2 * reach + 1, axis=1)[..., ::STRIDE]
+def _delayed(x: Rows, piece: slice) -> Rows:
+    """Rows [V, REACH + T + REACH] around each sample of a piece [t, V x delays]."""
+    own = x[:, piece.start : piece.stop + 2 * REACH]
+    around = np.lib.stride_tricks.sliding_window_view(own, 2 * REACH + 1, axis=1)[..., ::STRIDE]
     return np.ascontiguousarray(around.transpose(1, 0, 2)).reshape(around.shape[1], -1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detach.config import VideoConfig
 from detach.data import quality_camera as camera
 from detach.data.quality_numbers import changes_of
 from detach.data.recording import Recording, SensorTrack
@@ -20,6 +21,11 @@ REST_S, SLOW_S = 4.0, 20.0
 PULSE_S = 0.15
 """Half the width of the bell that stands for a change."""
 SHORTEST_S = 60.0
+SIZE = VideoConfig(size_px=128)
+"""Of the pictures that are compared."""
+FEWEST, MOST = 5, 40_000
+"""Patches are told apart finely where there are so many samples of each, and no more than these in
+all: 33 minutes, of which the coarse ones know enough."""
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.float32]
@@ -43,19 +49,22 @@ class Signals:
     """Middle between each picture and the one before [n], by the camera's clock."""
     motion: Rows
     """Motion in each patch, standardised [n, P]."""
+    details: Rows
+    """The same in patches half as wide, where there are enough samples to know them [n, D]."""
 
     @property
     def picture_hz(self) -> float:
         """Pictures a second, by the median step."""
         return float(1 / np.median(np.diff(self.picture_s)))
 
-    def seen(self, offset_s: float, drift: float) -> Rows:
-        """Motion on the grid [T, P] when the camera's clock is late by offset + drift t."""
+    def seen(self, offset_s: float, drift: float, *, fine: bool = False) -> Rows:
+        """Motion on the grid [T, P or D] when the camera's clock is late by offset + drift t."""
+        motion = self.details if fine else self.motion
         t_s = self.grid_s * (1 + drift) + offset_s
         at = np.clip(np.searchsorted(self.picture_s, t_s), 1, len(self.picture_s) - 1)
         left, right = self.picture_s[at - 1], self.picture_s[at]
         share = np.clip((t_s - left) / np.maximum(right - left, 1e-9), 0, 1)[:, None]
-        mixed = (1 - share) * self.motion[at - 1] + share * self.motion[at]
+        mixed = (1 - share) * motion[at - 1] + share * motion[at]
         outside = (t_s < self.picture_s[0]) | (t_s > self.picture_s[-1])
         mixed[outside] = 0.0
         return np.asarray(mixed, dtype=np.float32)
@@ -67,7 +76,7 @@ def read_signals(recording: Recording) -> Signals:
     Raises:
         DataError: It has no video, no sensor that changes, or too little of either.
     """
-    motion = camera.see_motion(recording, step_s=0.0)
+    motion = camera.see_motion(recording, step_s=0.0, size=SIZE)
     if motion is None:
         raise DataError(f"{recording.folder}: has no video, so there is nothing to compare with")
     length_s = min(recording.duration_s, camera.LONGEST_S)
@@ -84,9 +93,10 @@ def read_signals(recording: Recording) -> Signals:
     names, rows = [track.name for track in tracks], [felt[track] for track in tracks]
     if not names:
         raise DataError(f"{recording.folder}: no sensor changes, so there is nothing to compare")
-    x = np.log1p(motion.cells.reshape(len(motion.t_s), -1))
     step_s = np.diff(motion.t_s, prepend=motion.t_s[0] - np.median(np.diff(motion.t_s)))
-    x = _above(x, round(SLOW_S / float(np.median(step_s))))
+    width = round(SLOW_S / float(np.median(step_s)))
+    wide = _standardised(_halved(motion.cells), width)
+    known = len(grid_s) / motion.cells[0].size >= FEWEST and len(grid_s) <= MOST
     return Signals(
         names=tuple(names),
         grid_s=grid_s,
@@ -94,8 +104,22 @@ def read_signals(recording: Recording) -> Signals:
         shape=np.concatenate(rows),
         shape_of=np.repeat(np.arange(len(rows)), [len(own) for own in rows]),
         picture_s=motion.t_s - step_s / 2,
-        motion=np.asarray(x / np.maximum(x.std(axis=0), 1e-3), dtype=np.float32),
+        motion=wide,
+        details=_standardised(motion.cells, width) if known else wide,
     )
+
+
+def _halved(cells: Rows) -> Rows:
+    """Means of 2 x 2 cells of [n, rows, columns]."""
+    rows, columns = (n // 2 for n in cells.shape[1:])
+    cut = cells[:, : 2 * rows, : 2 * columns]
+    return np.asarray(cut.reshape(len(cells), rows, 2, columns, 2).mean(axis=(2, 4)))
+
+
+def _standardised(cells: Rows, width: int) -> Rows:
+    """Logarithms less what is slow, each cell over its spread [n, cells]."""
+    x = _above(np.log1p(cells.reshape(len(cells), -1)), width)
+    return np.asarray(x / np.maximum(x.std(axis=0), 1e-3), dtype=np.float32)
 
 
 def _shape(recording: Recording, track: SensorTrack, grid_s: Floats) -> list[Rows]:
