@@ -25,7 +25,9 @@ SHRINK = 3e-4
 """Towards a multiple of one, of the covariance of what filters leave over."""
 TOP = 0.5
 """Frequencies up to this share of the camera's rate are compared."""
-FOLDS, ROUNDS, RESAMPLES = 5, 3, 200
+FOLDS, ROUNDS, RESAMPLES = 5, 6, 200
+SETTLED = 1e-6
+"""A change of drift that makes no further round."""
 TOUGH = 2.5
 """Pieces further from the line than this, in robust deviations, lose weight."""
 
@@ -62,6 +64,8 @@ def refine(signals: Signals, offset_s: float) -> Line:
         lags = lags - np.average(lags, weights=weight) + offset_s + drift * t_s
         offset_s -= slope * float(t_s.mean())
         drift = (1 + drift) * (1 + slope) - 1
+        if abs(slope) < SETTLED:
+            break
     return Line(offset_s, drift, t_s, lags, resampled(fits, t_s, lags, weight))
 
 
@@ -107,13 +111,23 @@ def piece_lags(
 def _matched(
     predicted: Rows, seen: Rows, pieces: Sequence[slice], picture_hz: float
 ) -> tuple[Floats, Floats]:
-    """Where predicted and seen motion [T, P] fit best in each piece [m], and how sharply [m]."""
-    rest = seen - predicted
-    cov = (rest.T @ rest).astype(np.float64) / len(rest)
-    cov += SHRINK * np.trace(cov) / len(cov) * np.eye(len(cov))
-    aimed = np.linalg.solve(cov, predicted.T).T
-    found = [peak(_match(aimed[p], seen[p], TOP * picture_hz)) for p in pieces]
-    at, sharp = np.array(found).T
+    """Where predicted and seen motion [T, P] fit best in each piece [m], and how sharply [m].
+
+    The covariance is that of other pieces too: a piece's own would hold its lag for noise.
+    """
+    rest, width = seen - predicted, seen.shape[1]
+    cov = np.zeros((FOLDS, width, width))
+    for i, piece in enumerate(pieces):
+        cov[i % FOLDS] += rest[piece].T @ rest[piece]
+    found = np.zeros((len(pieces), 2))
+    for fold in range(FOLDS):
+        other = cov.sum(axis=0) - cov[fold]
+        other += SHRINK * np.trace(other) / width * np.eye(width)
+        aim = np.linalg.inv(other / np.trace(other)).astype(np.float32)
+        for i in range(fold, len(pieces), FOLDS):
+            piece = pieces[i]
+            found[i] = peak(_match(predicted[piece] @ aim, seen[piece], TOP * picture_hz))
+    at, sharp = found.T
     return (at - NEAR) / HZ, np.maximum(sharp, 1e-9)
 
 
