@@ -195,6 +195,17 @@ def test_traces_draw_only_what_moves() -> None:
     assert not shown.right
 
 
+def test_names_of_channels_stay_beside_their_traces() -> None:
+    samples = np.tile(np.array([[0.0], [1.0]], dtype=np.float32), (8, 1))
+    name = "sensor.dishwasher_in_the_kitchen_accelerometer.x"
+    shown = Sample(
+        np.zeros((4, 8, 8, 3), dtype=np.uint8), samples, np.zeros(1, np.float32),
+        (name,), (True,), "x", "y", 0.5, "r", 0.0, 2.0,
+    )  # fmt: skip
+    assert f">sensor.dis\u2026erometer.x<title>{name}</title></text>" in traces(shown)
+    assert ">sensor.dish\u2026" in traces(shown, 480, 190)
+
+
 @pytest.mark.parametrize(
     "row",
     ['{"losses": null}', '{"epoch": 1, "losses": {"a": "x"}}', '{"epoch": "x", "losses": {}}'],

@@ -23,7 +23,7 @@ PULSE_S = 0.15
 SHORTEST_S = 60.0
 SIZE = VideoConfig(size_px=128)
 """Of the pictures that are compared."""
-FEWEST, MOST = 5, 40_000
+FEWEST, MOST = 20, 40_000
 """Patches are told apart finely where there are so many samples of each, and no more than these in
 all: 33 minutes, of which the coarse ones know enough."""
 

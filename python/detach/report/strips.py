@@ -13,6 +13,8 @@ from detach.scores import Floats, Ints
 FRAMES_SHOWN = 6
 LANES_SHOWN = 6
 LANE_PX, WIDTH_PX, NAME_PX = 26, 720, 168
+LETTER_PX = 7.5
+"""At most so wide on average; names that have no room lose their middle."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def _lane(sample: Sample, channel: int, row: int, ends_px: tuple[int, int]) -> s
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     colour = SERIES[channel % len(SERIES)]
     base = top + height
-    name = f'<text class="n" x="0" y="{base - 3:.1f}">{_escape(sample.channels[channel])}</text>'
+    name = _escape(sample.channels[channel])
+    short = _escape(_shortened(sample.channels[channel], int(start / LETTER_PX)))
+    name = f'<text class="n" x="0" y="{base - 3:.1f}">{short}<title>{name}</title></text>'
     rule = f'<line class="r" x1="{start}" x2="{end}" y1="{base:.1f}" y2="{base:.1f}"/>'
     if sample.binary[channel]:
         shape = (
@@ -138,6 +142,12 @@ def _one_each(order: Ints, truth: Ints) -> Ints:
         turn.append(seen.get(int(truth[i]), 0))
         seen[int(truth[i])] = turn[-1] + 1
     return order[np.argsort(turn, kind="stable")] if turn else order
+
+
+def _shortened(name: str, letters: int) -> str:
+    """A name without its middle, where it has more letters: ends tell axes and doors apart."""
+    half = (letters - 1) // 2
+    return name if len(name) <= letters else f"{name[:half]}\u2026{name[-half:]}"
 
 
 def _escape(text: str) -> str:
