@@ -203,7 +203,7 @@ def test_names_of_channels_stay_beside_their_traces() -> None:
         (name,), (True,), "x", "y", 0.5, "r", 0.0, 2.0,
     )  # fmt: skip
     assert f">sensor.dis\u2026erometer.x<title>{name}</title></text>" in traces(shown)
-    assert ">sensor.dish\u2026" in traces(shown, 480, 190)
+    assert ">sensor.dishw\u2026" in traces(shown, 480, 190)
 
 
 @pytest.mark.parametrize(
