@@ -1,12 +1,9 @@
-"""`detach reproduce`: its rows, its queue and budget, its tables, its figures."""
+"""`detach reproduce`: its rows, its tables, its figures."""
 
 import csv
-import fcntl
-import importlib.util
 import json
 import math
 import shutil
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,68 +13,28 @@ import pytest
 
 from detach.cli import main
 from detach.config import preset
-from detach.course import Course
 from detach.data.recording import read_dataset
-from detach.errors import DataError, DivergedError, MachineError, UsageError
+from detach.errors import DataError, UsageError
 from detach.evaluate import evaluate
 from detach.reproduce import Options, questions, reproduce
 from detach.reproduce import queue as queueing
-from detach.reproduce.costs import Costs
 from detach.reproduce.figures import FIGURES
 from detach.reproduce.questions import Question, Try
 from detach.reproduce.queue import make_jobs
 from detach.reproduce.rows import LEAD, TABLES
 from detach.results import read_results
 
-RECIPE = """
-split: {by: dataset}
-video: {size_px: 32, frames: 6}
-encoders: {width: 16, video_scale: 0.125, sensor_scale: 0.125, motion_size_px: 16}
-stage1: {epochs: 3, warmup_epochs: 1, joint_epochs: 1, batch_size: 32, clusters: 4,
-         learning_rate: 0.001, video_gate: 0.0}
-stage2: {epochs: 2, batch_size: 32, learning_rate: 0.001}
-supervised: {epochs: 2, batch_size: 32}
-comodo: {hidden: 32, output: 16}
-cav_mae: {depth: 1}
-"""
+from .reproduced import (  # type: ignore[import-not-found]
+    finished_tables,
+    homely_data,
+    options,
+    quiet,
+    tiny_recipe,
+)
+
+recipe, homely, finished = tiny_recipe, homely_data, finished_tables
+
 SEED_0 = ("detach", "infonce", "no-spatial-weight")
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(RECIPE)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def homely(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny data with its doors as a track of places."""
-    folder = tmp_path_factory.mktemp("homely") / "data"
-    shutil.copytree(tiny_dataset, folder)
-    for path in (folder / "dataset.json", *folder.glob("r*/recording.json")):
-        path.write_text(path.read_text().replace('"door"', '"place"'))
-    for path in folder.glob("r*/labels/door.csv"):
-        path.rename(path.with_name("place.csv"))
-    return folder
-
-
-def options(out: Path, data: Path, recipe: str, **changes: object) -> Options:
-    usual = Options(out=out, data=(data,), config=recipe, seeds=1)
-    return replace(usual, **changes)  # type: ignore[arg-type]
-
-
-def quiet(_: str) -> None:
-    pass
-
-
-@pytest.fixture(scope="module")
-def finished(homely: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables 2 and 7, and the figures that need the method and one rival."""
-    out = tmp_path_factory.mktemp("finished")
-    asked = options(out, homely, recipe, tables=(2, 7), figures=(4, 5, 6, 8, 10))
-    reproduce(asked, quiet)
-    return out
 
 
 def test_a_row_that_differs_in_its_test_alone_takes_the_weights(
@@ -149,130 +106,6 @@ def test_the_same_command_elsewhere_gives_the_same_tables(
     assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
 
 
-def test_two_processes_share_the_rows(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process holds one row: here the others are run, then that one is waited for."""
-    row = "no-spatial-weight"
-    taken = tmp_path / "runs/tiny" / row / ".seed0.lock"
-    taken.parent.mkdir(parents=True)
-    pauses = []
-    with taken.open("wb") as elsewhere:
-        fcntl.flock(elsewhere, fcntl.LOCK_EX)
-
-        def pause(seconds: float) -> None:
-            pauses.append(seconds)
-            if len(pauses) == 2:  # the other is done
-                shutil.copytree(finished / f"runs/tiny/{row}/seed0", taken.with_name("seed0"))
-                elsewhere.close()
-
-        monkeypatch.setattr("detach.reproduce.queue.time.sleep", pause)
-        said: list[str] = []
-        reproduce(options(tmp_path, homely, recipe, tables=(2, 7)), said.append)
-    assert len(pauses) == 2
-    assert sum("another process; waiting" in line for line in said) == 1
-    assert not any(line.startswith("[") and row in line for line in said)
-    assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
-
-
-def test_a_row_that_seemed_too_long_comes_again(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(finished, tmp_path / "out")
-    for row in ("no-spatial-weight", "no-temporal-weight"):
-        shutil.rmtree(tmp_path / "out/runs/tiny" / row)
-    ran: list[str] = []
-
-    def one(_: queueing.Queue, job: queueing.Job) -> None:
-        ran.append(job.row)
-        shutil.copytree(finished / "runs/tiny" / job.row / "seed0", job.folder)
-
-    def estimate(_: queueing.Queue, job: queueing.Job) -> float:
-        return 1e9 if job.row == "no-spatial-weight" and not ran else 1.0
-
-    monkeypatch.setattr(queueing.Queue, "_one", one)
-    monkeypatch.setattr(queueing.Queue, "estimate", estimate)
-    reproduce(options(tmp_path / "out", homely, recipe, tables=(2,), budget="1h"), quiet)
-    assert ran == ["no-temporal-weight", "no-spatial-weight"]
-    assert not list(tmp_path.rglob("*.lock"))
-
-
-def test_rows_that_were_not_run_say_so(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(finished, tmp_path / "out")
-    said: list[str] = []
-    monkeypatch.setattr(queueing.Queue, "left_s", property(lambda _: 0.5))
-    asked = options(tmp_path / "out", homely, recipe, tables=(4,), budget="2m")
-    with pytest.raises(UsageError, match="is too small: the shortest row left, no-momentum"):
-        reproduce(asked, said.append)
-    text = (tmp_path / "out/tables.md").read_text()
-    assert "| w/o momentum encoder | 0 | not run |" in text
-    assert "| DETACH | 1 |" in text
-
-
-def test_time_that_is_up_ends_a_row_and_the_next_command_goes_on(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    shutil.copytree(finished, out)
-    slow = Course._between_steps
-
-    def dawdle(self: Course, share: float) -> None:
-        time.sleep(3.0 if self.epoch == 1 else 0.0)
-        slow(self, share)
-
-    said: list[str] = []
-    asked = options(out, homely, recipe, tables=(4,))
-    with monkeypatch.context() as patch:
-        patch.setattr(Course, "_between_steps", dawdle)
-        patch.setattr(queueing.Queue, "left_s", property(lambda _: 2.0))
-        patch.setattr(queueing.Queue, "estimate", lambda *_: 1.0)
-        reproduce(replace(asked, budget="1m"), said.append)
-    assert any("runs are left" in line for line in said)
-    run = out / "runs/tiny/no-momentum/seed0"
-    assert not (run / "model.safetensors").is_file()
-    reproduce(asked, said.append)
-    assert (run / "results.json").is_file()
-    assert any("resumed at" in line or "begins anew" in line for line in said)
-
-
-def test_ctrl_c_keeps_what_is_finished(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    shutil.copytree(finished, tmp_path / "out")
-    monkeypatch.setattr(queueing, "train", stop)
-    words = ["--out", str(tmp_path / "out"), "--data", str(homely), "--config", recipe]
-    assert main(["reproduce", *words, "--table", "2", "4", "--seeds", "1"]) == 130
-    text = (tmp_path / "out/tables.md").read_text()
-    assert "| w/o momentum encoder | 0 | not run |" in text
-    assert "| w/o W spatial | 1 |" in text
-
-
-def test_a_full_disk_keeps_what_is_finished(
-    finished: Path,
-    homely: Path,
-    recipe: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise MachineError("model.safetensors: 9 bytes could not be written: the disk is full")
-
-    shutil.copytree(finished, tmp_path / "out")
-    monkeypatch.setattr(queueing, "train", full)
-    words = ["--out", str(tmp_path / "out"), "--data", str(homely), "--config", recipe]
-    assert main(["reproduce", *words, "--table", "2", "4", "--seeds", "1"]) == 4
-    assert "the disk is full" in capsys.readouterr().err
-    text = (tmp_path / "out/tables.md").read_text()
-    assert "| w/o momentum encoder | 0 | not run |" in text
-    assert "| w/o W spatial | 1 |" in text
-
-
 @pytest.mark.parametrize(
     ("part", "said"),
     [
@@ -297,19 +130,6 @@ def test_a_class_absent_from_a_part_is_named(
     assert said in told
 
 
-def test_a_row_that_diverges_is_told_and_the_others_go_on(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def diverge(*_: object, **__: object) -> None:
-        raise DivergedError("stage2: contrast is nan")
-
-    shutil.copytree(finished, tmp_path / "out")
-    monkeypatch.setattr(queueing, "train", diverge)
-    reproduce(options(tmp_path / "out", homely, recipe, tables=(4,)), quiet)
-    text = (tmp_path / "out/tables.md").read_text()
-    assert "cannot be trained: stage2: contrast is nan" in text
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -326,23 +146,6 @@ def test_what_is_not_there_is_refused(
     with pytest.raises(UsageError, match=said):
         reproduce(options(tmp_path / "out", homely, recipe, **changes), quiet)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_budget_for_nothing_is_refused(homely: Path, recipe: str, tmp_path: Path) -> None:
-    asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="0.01s")
-    with pytest.raises(UsageError, match="a budget of 0.01 s is too small"):
-        reproduce(asked, quiet)
-
-
-def test_measuring_keeps_the_budget_too(
-    homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Costs, "probe", lambda *_: time.sleep(30))
-    asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="2s")
-    began = time.monotonic()
-    with pytest.raises(UsageError, match="too small to measure a single row in"):
-        reproduce(asked, quiet)
-    assert time.monotonic() - began < 25
 
 
 @pytest.mark.parametrize("minutes", [math.nan, math.inf, -3.0, 0.0])
@@ -369,24 +172,6 @@ def test_figures_that_need_places_say_so_without(
     assert page.count("<svg") == 1
 
 
-def test_rows_can_be_chosen(homely: Path, recipe: str, tmp_path: Path) -> None:
-    said: list[str] = []
-    asked = options(tmp_path, homely, recipe, tables=(3,), rows=("infonce",), plan_only=True)
-    reproduce(asked, said.append)
-    assert "2 runs: 0 finished, 2 to do" in said
-    with pytest.raises(UsageError, match="odc is no row of the tables .* no-refinement-infonce$"):
-        reproduce(replace(asked, rows=("infonce", "odc")), quiet)
-
-
-def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path: Path) -> None:
-    said: list[str] = []
-    asked = options(tmp_path, homely, recipe, tables=(2,), seeds=2, plan_only=True)
-    assert reproduce(asked, said.append) is None
-    assert "6 runs: 0 finished, 6 to do" in said
-    assert any("no-spatial-weight" in line and "about" in line for line in said)
-    assert not (tmp_path / "runs").exists()
-
-
 def test_pairs_are_sorted_by_what_labels_say(finished: Path) -> None:
     from detach.reproduce.pairs import pairs_of
 
@@ -400,28 +185,6 @@ def test_pairs_are_sorted_by_what_labels_say(finished: Path) -> None:
     assert all((p.weight >= 0).all() and p.weight.max() <= 3.0 + 1e-6 for p in found)
     assert np.abs(found[0].temporal - found[-1].temporal).max() > 1e-3
     np.testing.assert_allclose(found[0].spatial, found[-1].spatial)
-
-
-@pytest.mark.slow
-def test_a_gpu_is_fed_one_run_after_the_other(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = Path(__file__).parents[1] / "benchmarks" / "gpu_evidence.py"
-    spec = importlib.util.spec_from_file_location("gpu_evidence", path)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(script, "TABLES", (4,))
-    monkeypatch.setattr(script, "FIRST", (LEAD,))
-    words = ["x", str(tmp_path), "--data", str(homely), "--config", recipe, "--seeds", "1"]
-    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "0.001"])
-    assert script.main() == 0
-    assert not (tmp_path / "tables.md").exists()
-    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "20"])
-    assert script.main() == 0
-    assert "| DETACH | 1 |" in (tmp_path / "tables.md").read_text()
-    assert finished.is_dir()
 
 
 @pytest.mark.slow

@@ -38,7 +38,6 @@ class Imu2Clip(nn.Module):
         self.config = config
         self.sensor = ImuEncoder(
             channels,
-            config,
             self.embedding_width,
             settings.samples,
             pool_last=True,

@@ -40,7 +40,7 @@ class Primus(nn.Module):
         self.config, self.settings = config, settings or PrimusConfig()
         width = self.embedding_width
         samples = self.settings.samples
-        self.sensor = ImuEncoder(channels, config, width, samples, pool_last=False)
+        self.sensor = ImuEncoder(channels, width, samples, pool_last=False)
         self.video = video_tower(config, width, video_encoder)
         self.to_video = nn.Linear(width, width)
         self.to_views = nn.Linear(width, width)

@@ -1,0 +1,223 @@
+"""`detach reproduce`: its queue, its budget, and what it keeps."""
+
+import fcntl
+import importlib.util
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detach.cli import main
+from detach.course import Course
+from detach.errors import DivergedError, MachineError, UsageError
+from detach.reproduce import queue as queueing
+from detach.reproduce import reproduce
+from detach.reproduce.costs import Costs
+from detach.reproduce.rows import LEAD
+
+from .reproduced import (  # type: ignore[import-not-found]
+    finished_tables,
+    homely_data,
+    options,
+    quiet,
+    tiny_recipe,
+)
+
+recipe, homely, finished = tiny_recipe, homely_data, finished_tables
+
+
+def test_two_processes_share_the_rows(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process holds one row: here the others are run, then that one is waited for."""
+    row = "no-spatial-weight"
+    taken = tmp_path / "runs/tiny" / row / ".seed0.lock"
+    taken.parent.mkdir(parents=True)
+    pauses = []
+    with taken.open("wb") as elsewhere:
+        fcntl.flock(elsewhere, fcntl.LOCK_EX)
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:  # the other is done
+                shutil.copytree(finished / f"runs/tiny/{row}/seed0", taken.with_name("seed0"))
+                elsewhere.close()
+
+        monkeypatch.setattr("detach.reproduce.queue.time.sleep", pause)
+        said: list[str] = []
+        reproduce(options(tmp_path, homely, recipe, tables=(2, 7)), said.append)
+    assert len(pauses) == 2
+    assert sum("another process; waiting" in line for line in said) == 1
+    assert not any(line.startswith("[") and row in line for line in said)
+    assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
+
+
+def test_a_row_that_seemed_too_long_comes_again(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    for row in ("no-spatial-weight", "no-temporal-weight"):
+        shutil.rmtree(tmp_path / "out/runs/tiny" / row)
+    ran: list[str] = []
+
+    def one(_: queueing.Queue, job: queueing.Job) -> None:
+        ran.append(job.row)
+        shutil.copytree(finished / "runs/tiny" / job.row / "seed0", job.folder)
+
+    def estimate(_: queueing.Queue, job: queueing.Job) -> float:
+        return 1e9 if job.row == "no-spatial-weight" and not ran else 1.0
+
+    monkeypatch.setattr(queueing.Queue, "_one", one)
+    monkeypatch.setattr(queueing.Queue, "estimate", estimate)
+    reproduce(options(tmp_path / "out", homely, recipe, tables=(2,), budget="1h"), quiet)
+    assert ran == ["no-temporal-weight", "no-spatial-weight"]
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_rows_that_were_not_run_say_so(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    said: list[str] = []
+    monkeypatch.setattr(queueing.Queue, "left_s", property(lambda _: 0.5))
+    asked = options(tmp_path / "out", homely, recipe, tables=(4,), budget="2m")
+    with pytest.raises(UsageError, match="is too small: the shortest row left, no-momentum"):
+        reproduce(asked, said.append)
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| w/o momentum encoder | 0 | not run |" in text
+    assert "| DETACH | 1 |" in text
+
+
+def test_time_that_is_up_ends_a_row_and_the_next_command_goes_on(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    slow = Course._between_steps
+
+    def dawdle(self: Course, share: float) -> None:
+        time.sleep(3.0 if self.epoch == 1 else 0.0)
+        slow(self, share)
+
+    said: list[str] = []
+    asked = options(out, homely, recipe, tables=(4,))
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "_between_steps", dawdle)
+        patch.setattr(queueing.Queue, "left_s", property(lambda _: 2.0))
+        patch.setattr(queueing.Queue, "estimate", lambda *_: 1.0)
+        reproduce(replace(asked, budget="1m"), said.append)
+    assert any("runs are left" in line for line in said)
+    run = out / "runs/tiny/no-momentum/seed0"
+    assert not (run / "model.safetensors").is_file()
+    reproduce(asked, said.append)
+    assert (run / "results.json").is_file()
+    assert any("resumed at" in line or "begins anew" in line for line in said)
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(queueing, "train", stop)
+    words = ["--out", str(tmp_path / "out"), "--data", str(homely), "--config", recipe]
+    assert main(["reproduce", *words, "--table", "2", "4", "--seeds", "1"]) == 130
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| w/o momentum encoder | 0 | not run |" in text
+    assert "| w/o W spatial | 1 |" in text
+
+
+def test_a_full_disk_keeps_what_is_finished(
+    finished: Path,
+    homely: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MachineError("model.safetensors: 9 bytes could not be written: the disk is full")
+
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(queueing, "train", full)
+    words = ["--out", str(tmp_path / "out"), "--data", str(homely), "--config", recipe]
+    assert main(["reproduce", *words, "--table", "2", "4", "--seeds", "1"]) == 4
+    assert "the disk is full" in capsys.readouterr().err
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| w/o momentum encoder | 0 | not run |" in text
+    assert "| w/o W spatial | 1 |" in text
+
+
+def test_a_row_that_diverges_is_told_and_the_others_go_on(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise DivergedError("stage2: contrast is nan")
+
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(queueing, "train", diverge)
+    reproduce(options(tmp_path / "out", homely, recipe, tables=(4,)), quiet)
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "cannot be trained: stage2: contrast is nan" in text
+
+
+def test_a_budget_for_nothing_is_refused(homely: Path, recipe: str, tmp_path: Path) -> None:
+    asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="0.01s")
+    with pytest.raises(UsageError, match="a budget of 0.01 s is too small"):
+        reproduce(asked, quiet)
+
+
+def test_measuring_keeps_the_budget_too(
+    homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Costs, "probe", lambda *_: time.sleep(30))
+    asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="2s")
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="too small to measure a single row in"):
+        reproduce(asked, quiet)
+    assert time.monotonic() - began < 25
+
+
+def test_rows_can_be_chosen(homely: Path, recipe: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = options(tmp_path, homely, recipe, tables=(3,), rows=("infonce",), plan_only=True)
+    reproduce(asked, said.append)
+    assert "2 runs: 0 finished, 2 to do" in said
+    with pytest.raises(UsageError, match="odc is no row of the tables .* no-refinement-infonce$"):
+        reproduce(replace(asked, rows=("infonce", "odc")), quiet)
+
+
+def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = options(tmp_path, homely, recipe, tables=(2,), seeds=2, plan_only=True)
+    assert reproduce(asked, said.append) is None
+    assert "6 runs: 0 finished, 6 to do" in said
+    assert any("no-spatial-weight" in line and "about" in line for line in said)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_gpu_is_fed_one_run_after_the_other(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "gpu_evidence.py"
+    spec = importlib.util.spec_from_file_location("gpu_evidence", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "TABLES", (4,))
+    monkeypatch.setattr(script, "FIRST", (LEAD,))
+    words = ["x", str(tmp_path), "--data", str(homely), "--config", recipe, "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "0.001"])
+    assert script.main() == 0
+    assert not (tmp_path / "tables.md").exists()
+    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "20"])
+    assert script.main() == 0
+    assert "| DETACH | 1 |" in (tmp_path / "tables.md").read_text()
+    assert finished.is_dir()
