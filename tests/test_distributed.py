@@ -259,3 +259,35 @@ def test_torchrun_trains(tiny_dataset: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("is finished") == 1
     assert json.loads((tmp_path / "run/env.json").read_text())["processes"] == 2
+
+
+LEAVES = """
+import sys
+from pathlib import Path
+import torch
+from detach.distributed import joined
+
+weight = torch.nn.Parameter(torch.ones(3))
+with joined("cpu") as world:
+    weight.sum().backward()
+    torch.optim.AdamW([weight]).step()  # imports much of torch
+    world.sum_gradients([weight])
+names = [p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm")]
+sys.exit(", ".join(n for n in names if "gloo" in n) or None)
+"""
+
+
+def test_nobody_leaves_threads_behind() -> None:
+    """What gloo's threads still hold would abort the process while the interpreter goes."""
+    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
+    both = [
+        subprocess.Popen(  # noqa: S603 -- our own program
+            [sys.executable, "-c", LEAVES],
+            env={**env, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said

@@ -352,6 +352,11 @@ def joined(device: str) -> Iterator[World]:
 
 def _join(rank: int, size: int, *, on_gpu: bool) -> World:
     """Connects; NCCL between GPUs, gloo otherwise and for what is said on the CPU."""
+    # Its functions take the group of all as it is at their import for a default. A step of an
+    # optimizer imports it: were there a group by then, that would never end, and its threads would
+    # abort the process while the interpreter goes.
+    import torch.distributed.nn.functional  # noqa: PLC0415
+
     nccl = on_gpu and torch.cuda.is_available() and dist.is_nccl_available()
     if nccl:
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # so that a lost one can be named
