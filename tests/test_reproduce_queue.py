@@ -28,6 +28,11 @@ from .reproduced import (  # type: ignore[import-not-found]
 
 recipe, homely, finished = tiny_recipe, homely_data, finished_tables
 
+# Time may be up while a library opens a file, which is closed when it is forgotten.
+INTERRUPTED = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 def test_two_processes_share_the_rows(
     finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +96,7 @@ def test_rows_that_were_not_run_say_so(
     assert "| DETACH | 1 |" in text
 
 
+@INTERRUPTED
 def test_time_that_is_up_ends_a_row_and_the_next_command_goes_on(
     finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,12 +172,14 @@ def test_a_row_that_diverges_is_told_and_the_others_go_on(
     assert "cannot be trained: stage2: contrast is nan" in text
 
 
+@INTERRUPTED
 def test_a_budget_for_nothing_is_refused(homely: Path, recipe: str, tmp_path: Path) -> None:
     asked = options(tmp_path / "out", homely, recipe, tables=(2,), budget="0.01s")
     with pytest.raises(UsageError, match="a budget of 0.01 s is too small"):
         reproduce(asked, quiet)
 
 
+@INTERRUPTED
 def test_measuring_keeps_the_budget_too(
     homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
