@@ -143,6 +143,34 @@ def machine(gpu: "FakeGpu", video_bundle: Bundle, tmp_path: Path) -> "Machine":
     return Machine(video_bundle, tmp_path / "cache")
 
 
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A recipe that trains within seconds."""
+    from .reproduced import RECIPE  # type: ignore[import-not-found]
+
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def homely(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data with places; do not change them."""
+    from .reproduced import make_homely
+
+    folder: Path = make_homely(tiny_dataset, tmp_path_factory.mktemp("homely") / "data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(homely: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `detach reproduce` leaves; do not change it, copy it."""
+    from .reproduced import finish
+
+    out: Path = finish(tmp_path_factory.mktemp("finished"), homely, recipe)
+    return out
+
+
 def make_recording(
     folder: Path,
     name: str,

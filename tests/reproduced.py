@@ -4,8 +4,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from detach.reproduce import Options, reproduce
 
 RECIPE = """
@@ -21,23 +19,21 @@ cav_mae: {depth: 1}
 """
 
 
-@pytest.fixture(scope="module", name="recipe")
-def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(RECIPE)
-    return str(path)
-
-
-@pytest.fixture(scope="module", name="homely")
-def homely_data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_homely(source: Path, folder: Path) -> Path:
     """The tiny data with its doors as a track of places."""
-    folder = tmp_path_factory.mktemp("homely") / "data"
-    shutil.copytree(tiny_dataset, folder)
+    shutil.copytree(source, folder)
     for path in (folder / "dataset.json", *folder.glob("r*/recording.json")):
         path.write_text(path.read_text().replace('"door"', '"place"'))
     for path in folder.glob("r*/labels/door.csv"):
         path.rename(path.with_name("place.csv"))
     return folder
+
+
+def finish(out: Path, homely: Path, recipe: str) -> Path:
+    """Tables 2 and 7, and the figures that need the method and one rival."""
+    asked = options(out, homely, recipe, tables=(2, 7), figures=(4, 5, 6, 8, 10))
+    reproduce(asked, quiet)
+    return out
 
 
 def options(out: Path, data: Path, recipe: str, **changes: object) -> Options:
@@ -47,12 +43,3 @@ def options(out: Path, data: Path, recipe: str, **changes: object) -> Options:
 
 def quiet(_: str) -> None:
     pass
-
-
-@pytest.fixture(scope="module", name="finished")
-def finished_tables(homely: Path, recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables 2 and 7, and the figures that need the method and one rival."""
-    out = tmp_path_factory.mktemp("finished")
-    asked = options(out, homely, recipe, tables=(2, 7), figures=(4, 5, 6, 8, 10))
-    reproduce(asked, quiet)
-    return out

@@ -24,15 +24,7 @@ from detach.reproduce.queue import make_jobs
 from detach.reproduce.rows import LEAD, TABLES
 from detach.results import read_results
 
-from .reproduced import (  # type: ignore[import-not-found]
-    finished_tables,
-    homely_data,
-    options,
-    quiet,
-    tiny_recipe,
-)
-
-recipe, homely, finished = tiny_recipe, homely_data, finished_tables
+from .reproduced import options, quiet  # type: ignore[import-not-found]
 
 SEED_0 = ("detach", "infonce", "no-spatial-weight")
 

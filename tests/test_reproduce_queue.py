@@ -18,15 +18,7 @@ from detach.reproduce import reproduce
 from detach.reproduce.costs import Costs
 from detach.reproduce.rows import LEAD
 
-from .reproduced import (  # type: ignore[import-not-found]
-    finished_tables,
-    homely_data,
-    options,
-    quiet,
-    tiny_recipe,
-)
-
-recipe, homely, finished = tiny_recipe, homely_data, finished_tables
+from .reproduced import options, quiet  # type: ignore[import-not-found]
 
 # Time may be up while a library opens a file, which is closed when it is forgotten.
 INTERRUPTED = pytest.mark.filterwarnings(
@@ -198,6 +190,8 @@ def test_rows_can_be_chosen(homely: Path, recipe: str, tmp_path: Path) -> None:
     assert "2 runs: 0 finished, 2 to do" in said
     with pytest.raises(UsageError, match="odc is no row of the tables .* no-refinement-infonce$"):
         reproduce(replace(asked, rows=("infonce", "odc")), quiet)
+    with pytest.raises(UsageError, match="rows cannot be chosen for figure 14"):
+        reproduce(replace(asked, figures=(14,)), quiet)
 
 
 def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path: Path) -> None:

@@ -59,13 +59,9 @@ def reproduce(options: Options, say: Say) -> Path | None:
     """
     limit = budget_s(options.budget)
     numbers, drawn = _asked(options)
-    if options.seeds < 1:
-        raise UsageError(f"seeds must be at least 1, got {options.seeds}")
-    least, most = HOME_MINUTES
-    if not least <= options.home_minutes <= most:  # also refuses NaN
-        raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
     asked = tuple(n for n in drawn if n in QUESTIONS)
     drawn = tuple(n for n in drawn if n not in QUESTIONS)
+    _check(options, asked)
     names = chosen((*wanted(numbers), *figures.rows_of(drawn)), options.rows)
     queue = Queue(options.out, limit, say)
     data, datasets = _datasets(options) if numbers or drawn else ({}, {})
@@ -87,6 +83,17 @@ def reproduce(options: Options, say: Say) -> Path | None:
     if not any(job.done for job in jobs) and outcome.failed:
         raise UsageError(next(iter(outcome.failed.values())))
     return index
+
+
+def _check(options: Options, questions: Sequence[int]) -> None:
+    """That numbers are in their ranges, and rows are asked for only where there are some."""
+    if options.seeds < 1:
+        raise UsageError(f"seeds must be at least 1, got {options.seeds}")
+    least, most = HOME_MINUTES
+    if not least <= options.home_minutes <= most:  # also refuses NaN
+        raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
+    if options.rows and questions:
+        raise UsageError(f"rows cannot be chosen for figure {questions[0]}; leave out one of both")
 
 
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:

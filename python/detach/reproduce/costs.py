@@ -32,9 +32,8 @@ class Costs:
 
     def _read(self) -> None:
         """Takes over what this or another process has written."""
-        with suppress(
-            OSError, ValueError, TypeError
-        ):  # none yet, or half of one: it is measured again
+        # None yet, or half of one: it is measured again.
+        with suppress(OSError, ValueError, TypeError):
             self._known |= json.loads(self._path.read_text(encoding="utf-8"))
 
     def estimate(self, data: str, config: RunConfig, *, shared: bool) -> float:
