@@ -14,11 +14,11 @@ import pytest
 from detach.cli import main
 from detach.config import preset
 from detach.data.recording import read_dataset
-from detach.errors import DataError, UsageError
+from detach.errors import DataError, MachineError, UsageError
 from detach.evaluate import evaluate
-from detach.reproduce import Options, questions, reproduce
+from detach.reproduce import Options, published, questions, reproduce
 from detach.reproduce import queue as queueing
-from detach.reproduce.figures import FIGURES
+from detach.reproduce.figures import FIGURES, Picture
 from detach.reproduce.questions import Question, Try
 from detach.reproduce.queue import make_jobs
 from detach.reproduce.rows import LEAD, TABLES
@@ -96,6 +96,65 @@ def test_the_same_command_elsewhere_gives_the_same_tables(
     reproduce(options(tmp_path, homely, recipe, tables=(2, 7)), quiet)
     assert (tmp_path / "tables.md").read_text() == (finished / "tables.md").read_text()
     assert (tmp_path / "tables.csv").read_text() == (finished / "tables.csv").read_text()
+
+
+def test_every_number_goes_into_the_ledger(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", tmp_path / "results.csv"
+    shutil.copytree(finished, out)
+    reproduce(options(out, homely, recipe, tables=(2, 7), append=path), quiet)
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["what"] for line in lines} == {"table 2, recipe tiny"}
+    assert {line["data"] for line in lines} == {read_dataset(homely).name}
+    found = {(line["provider"], line["metric"]): line for line in lines}
+    for row in csv.DictReader((out / "tables.csv").read_text().splitlines()):
+        line = found[row["title"], row["metric"]]
+        assert [line[k] for k in ("seeds", "value", "low", "high")] == [
+            row[k] for k in ("seeds", "value", "low", "high")
+        ]
+        less = found.get((f"DETACH - {row['title']}", row["metric"]), {"value": ""})
+        assert less["value"] == row["less_value"]
+    said: list[str] = []
+    asked = options(out, homely, recipe, tables=(2,), append=tmp_path, seeds=2)
+    with pytest.raises(MachineError, match="cannot be written"):
+        reproduce(asked, said.append)
+    assert not said
+
+
+def test_curves_and_answers_go_into_the_ledger(tmp_path: Path) -> None:
+    (tmp_path / "labels-tiny.csv").write_text("method,labels,f1,low,high\ndetach,5,0.5,0.4,0.6\n")
+    (line,) = published.of_labels(tmp_path, ("tiny", "absent"), "small")
+    assert (line["provider"], line["metric"], line["low"]) == (
+        "detach", "f1 of 5 labels a class", "0.4",
+    )  # fmt: skip
+    ran: dict[str, object] = {
+        "home": "head",
+        "title": "on the head",
+        "seeds": 3,
+        "f1": "0.5",
+        "low": "0.4",
+    }
+    rows: list[dict[str, object]] = [ran | {"high": "0.6", "map": "0.7"}, {"seeds": 0}]
+    found = list(published.of_answers([(Picture(15, "", "", ""), rows)], "small"))
+    assert [(x["what"], x["metric"], x["value"], x["seeds"]) for x in found] == [
+        ("figure 15, recipe small", "f1", "0.5", 3),
+        ("figure 15, recipe small", "map", "0.7", 3),
+    ]
+
+
+def test_runs_of_another_recipe_are_not_mixed_in(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.yaml"
+    shutil.copytree(finished, out)
+    other.write_text(Path(recipe).read_text() + "windows: {hop_s: 0.5}\n")
+    before = (out / "tables.md").read_bytes()
+    said = r"detach/seed0 was made by another recipe or version: windows.hop_s 1.0 instead of 0.5;"
+    with pytest.raises(UsageError, match=said):
+        reproduce(options(out, homely, str(other), tables=(2,)), quiet)
+    assert (out / "tables.md").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,10 @@ def _cells(row: Row, shared: dict[str, object]) -> Iterator[dict[str, object]]:
         }  # fmt: skip
 
 
+def rounded(numbers: Mapping[str, float]) -> dict[str, object]:
+    """Numbers by column as the ledger writes them; NaN is an empty cell."""
+    return {name: _short(value) for name, value in numbers.items()}
+
+
 def _short(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"

@@ -238,6 +238,9 @@ class ReproduceArgs:
     """Length of each of those homes."""
     plan: bool = False
     """Only show what there is to do and how long it takes."""
+    append: Path | None = None
+    """Also add every number of tables, questions and Fig. 11 to this CSV file, with commit and
+    device."""
 
 
 @dataclass(kw_only=True)

@@ -243,6 +243,7 @@ def reproduce(argv: list[str]) -> int:
         threads=args.threads,
         home_minutes=args.home_minutes,
         plan_only=args.plan,
+        append=args.append,
     )
     page = run(options, _say)
     if page is not None:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detach import recipes
+from detach import ledger, recipes
 from detach.config import RunConfig, override
 from detach.data.recording import Dataset, read_dataset
 from detach.data.store import new_folder, write_whole
 from detach.errors import DataError, UsageError
-from detach.reproduce import figures, page, tables
+from detach.reproduce import figures, page, published, tables
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
-from detach.reproduce.queue import Job, Outcome, Queue, budget_s, make_jobs
+from detach.reproduce.queue import Job, Outcome, Queue, budget_s, check_finished, make_jobs
 from detach.reproduce.rows import TABLES, chosen, wanted
 
 Say = Callable[[str], None]
@@ -44,6 +44,8 @@ class Options:
     plan_only: bool = False
     write_only: bool = False
     """Tables and figures over what is there; nothing is trained."""
+    append: Path | None = None
+    """CSV file that takes every number too, as `benchmarks/results.csv` has them."""
 
 
 def reproduce(options: Options, say: Say) -> Path | None:
@@ -53,8 +55,10 @@ def reproduce(options: Options, say: Say) -> Path | None:
         The page; None where only the plan was asked for.
 
     Raises:
-        UsageError: A table or figure that does not exist, or a budget too small for one row.
+        UsageError: A table or figure that does not exist, a budget too small for one row, or runs
+            in ``out`` that another recipe made.
         DataError: A data set without labels, or damaged.
+        MachineError: ``append`` cannot be written; nothing is trained then.
         KeyboardInterrupt: Stopped; finished rows are kept, and in the tables.
     """
     limit = budget_s(options.budget)
@@ -65,8 +69,9 @@ def reproduce(options: Options, say: Say) -> Path | None:
     names = chosen((*wanted(numbers), *figures.rows_of(drawn)), options.rows)
     queue = Queue(options.out, limit, say)
     data, datasets = _datasets(options) if numbers or drawn else ({}, {})
-    jobs = make_jobs(options.out, data, names, options.seeds, _recipe(options))
+    jobs = make_jobs(options.out, data, names, options.seeds, _read(_recipes(options)[0], options))
     jobs += _asked_of_homes(options, asked, say)
+    check_finished(jobs)
     outcome, index = Outcome(), None
     try:
         if not options.write_only:
@@ -86,7 +91,7 @@ def reproduce(options: Options, say: Say) -> Path | None:
 
 
 def _check(options: Options, questions: Sequence[int]) -> None:
-    """That numbers are in their ranges, and rows are asked for only where there are some."""
+    """That numbers are in their ranges, rows asked for where there are some, and files writable."""
     if options.seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {options.seeds}")
     least, most = HOME_MINUTES
@@ -94,6 +99,8 @@ def _check(options: Options, questions: Sequence[int]) -> None:
         raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
     if options.rows and questions:
         raise UsageError(f"rows cannot be chosen for figure {questions[0]}; leave out one of both")
+    if options.append is not None:
+        ledger.append_lines(options.append, (), "")
 
 
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -109,9 +116,7 @@ def _asked_of_homes(options: Options, asked: Sequence[int], say: Say) -> list[Jo
     """Runs on simulated homes, by the recipe small unless another is named."""
     if not asked:
         return []
-    base = override(
-        recipes.read(recipes.find(Path(options.config or "small"))), {"threads": options.threads}
-    )
+    base = _read(_recipes(options)[1], options)
     train = not (options.plan_only or options.write_only)
     return home_jobs(
         options.out, asked, options.seeds, base, options.home_minutes, say, simulate=train
@@ -147,10 +152,13 @@ def _sample(out: Path) -> Path:
     return data
 
 
-def _recipe(options: Options) -> RunConfig:
-    name = options.config or ("small" if options.data else "demo")
-    base = recipes.read(recipes.find(Path(name)))
-    return override(base, {"threads": options.threads})
+def _recipes(options: Options) -> tuple[str, str]:
+    """For the data, and for simulated homes."""
+    return options.config or ("small" if options.data else "demo"), options.config or "small"
+
+
+def _read(recipe: str, options: Options) -> RunConfig:
+    return override(recipes.read(recipes.find(Path(recipe))), {"threads": options.threads})
 
 
 def _show_plan(jobs: Sequence[Job], queue: Queue, say: Say) -> None:
@@ -213,6 +221,11 @@ def _write(
     if answers:
         say(write_answers(out, [row for _, rows in answers for row in rows]))
         pictures += [picture for picture, _ in answers]
+    if options.append is not None:
+        recipe, of_homes = (Path(name).stem for name in _recipes(options))
+        found = [*published.of_tables(filled, recipe), *published.of_answers(answers, of_homes)]
+        found += published.of_labels(out, datasets, recipe) if 11 in drawn else []
+        say(f"{published.append(options.append, found)} lines added to {options.append}")
     return page.write(out, filled, lines, pictures)
 
 

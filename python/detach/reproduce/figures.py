@@ -192,13 +192,18 @@ def _changes(out: Path, data: str) -> tuple[str, str]:
     return svg, "Share of pseudo-labels that changed in each epoch of stage 1, one line a seed."
 
 
+def labels_file(data: str) -> str:
+    """Where the numbers of Fig. 11 are."""
+    return f"labels-{data}.csv"
+
+
 def _labels(out: Path, data: str) -> tuple[str, str]:
     found = few_labels.curves(out, data, FIGURES[11].rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, ("method", "labels", "f1", "low", "high"), lineterminator="\n")
     writer.writeheader()
     writer.writerows(few_labels.as_rows(found))
-    write_whole(out / f"labels-{data}.csv", text.getvalue().encode())
+    write_whole(out / labels_file(data), text.getvalue().encode())
     ticks = [*(str(b) for b in few_labels.BUDGETS), "all"]
     curves = [(c.name, c.value, c.low, c.high) for c in found]
     caption = (

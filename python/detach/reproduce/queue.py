@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from detach.config import RunConfig
+from detach.config import RunConfig, flatten
 from detach.data.store import write_whole
 from detach.errors import DataError, DivergedError, UsageError
 from detach.evaluate import evaluate
@@ -33,6 +33,8 @@ from detach.train import Material, load_material, train
 Say = Callable[[str], None]
 SHARED = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
 """Options that stage 1 depends on."""
+OF_MACHINE = ("threads", "device", "precision")
+"""Options that a run may differ in and still be the same row."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 TO_WRITE = 0.15
 """Share of a budget kept for tables and pages, at most `TO_WRITE_S`."""
@@ -116,6 +118,25 @@ def make_jobs(
         for row in rows
         if seed < (ROWS[row].seeds or seeds)
     ]
+
+
+def check_finished(jobs: Sequence[Job]) -> None:
+    """That runs which are there were made as they would be made now.
+
+    Raises:
+        UsageError: One has other options, so that a table would mix two ways of training.
+    """
+    for job in jobs:
+        if not job.done:
+            continue
+        was, now = (dict(flatten(c)) for c in (load_config(job.folder)[0], job.config))
+        unlike = [name for name in now if was[name] != now[name] and name not in OF_MACHINE]
+        other = [f"{name} {was[name]} instead of {now[name]}" for name in unlike]
+        if other:
+            raise UsageError(
+                f"{job.folder} was made by another recipe or version: {', '.join(other[:3])}; name "
+                "another folder with --out, its own recipe with --config, or remove it"
+            )
 
 
 def budget_s(text: str | None) -> float:
