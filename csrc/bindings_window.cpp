@@ -21,8 +21,8 @@ namespace {
 
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
-// hz (0: events), binary, mean, std, max_gap_s, polarity
-using Channel = std::tuple<double, bool, double, double, double, int>;
+// hz (0: events), binary, mean, std, max_gap_s, polarity, silence
+using Channel = std::tuple<double, bool, double, double, double, int, std::string>;
 
 /// A window that several threads may call: it takes them one after the other.
 struct Guarded {
@@ -46,13 +46,26 @@ detach::WindowZscore zscore_of(const std::string& name) {
   throw std::invalid_argument("zscore must be plain, keep-zero or binary-unscaled, got " + name);
 }
 
+detach::WindowSilence silence_of(const std::string& name) {
+  if (name == "usual") {
+    return detach::WindowSilence::usual;
+  }
+  if (name == "hold") {
+    return detach::WindowSilence::hold;
+  }
+  if (name == "mask") {
+    return detach::WindowSilence::mask;
+  }
+  throw std::invalid_argument("silence must be usual, hold or mask, got " + name);
+}
+
 auto make(double rate_hz, std::int64_t samples, const std::vector<Channel>& channels,
           std::int64_t capacity, const std::string& zscore, double std_floor, double clip, double q,
           bool absolute) {
   std::vector<detach::WindowChannel> columns;
   columns.reserve(channels.size());
-  for (const auto& [hz, binary, mean, std, max_gap_s, polarity] : channels) {
-    columns.push_back({hz, binary, mean, std, max_gap_s, polarity});
+  for (const auto& [hz, binary, mean, std, max_gap_s, polarity, silence] : channels) {
+    columns.push_back({hz, binary, mean, std, max_gap_s, polarity, silence_of(silence)});
   }
   const detach::WindowParams params{rate_hz,   samples, capacity,     zscore_of(zscore),
                                     std_floor, clip,    {q, absolute}};
@@ -108,6 +121,15 @@ auto counters(Guarded& self) {
   return std::make_tuple(now.late, now.overflow, now.invalid);
 }
 
+auto points(Guarded& self) {
+  const std::lock_guard<std::mutex> alone(self.busy);
+  std::vector<std::tuple<std::int64_t, std::int64_t>> found;
+  for (const detach::WindowPoints& of : self.window.points()) {
+    found.emplace_back(of.held, of.missing);
+  }
+  return found;
+}
+
 }  // namespace
 
 void define_window(py::module_& m) {
@@ -122,5 +144,6 @@ void define_window(py::module_& m) {
            py::arg("observed").noconvert(), py::arg("activation").noconvert())
       .def("release", &release, py::arg("first"))
       .def("reached_s", &reached_s, py::arg("channel"))
-      .def("counters", &counters);
+      .def("counters", &counters)
+      .def("points", &points);
 }

@@ -61,20 +61,37 @@ void check(const WindowChannel& channel) {
   require(channel.polarity == 1 || channel.polarity == -1, "polarity must be 1 or -1");
 }
 
+/// The longest silence that is none.
+double gap_of(const WindowChannel& channel) {
+  return channel.hz > 0 ? std::max(channel.max_gap_s, 2.5 / channel.hz) : channel.max_gap_s;
+}
+
 /// The line through (t0, x0) and (t1, x1) at `at`.
 double on_line(double t0, double x0, double t1, double x1, double at) {
   return ((x1 - x0) / (t1 - t0) * (at - t0)) + x0;
 }
 
-/// Each point takes the newest value at most 1 us after it.
-void hold(const WindowRing& ring, const std::vector<double>& grid_s, float* x) {
+/// Each point takes the newest value at most 1 us after it; `masked`, only up to `gap_s` after it.
+/// Returns how many points from `fresh` on stand although they are older.
+std::int64_t hold(const WindowRing& ring, const std::vector<double>& grid_s, double gap_s,
+                  bool masked, std::int64_t fresh, float* x) {
   std::int64_t next = ring.place(grid_s.front() + same_time_s);
-  for (const double point_s : grid_s) {
-    while (next < ring.size() && ring.time(next) <= point_s + same_time_s) {
+  std::int64_t old = 0;
+  for (std::size_t k = 0; k < grid_s.size(); ++k) {
+    while (next < ring.size() && ring.time(next) <= grid_s[k] + same_time_s) {
       ++next;
     }
-    *x++ = next > 0 ? ring.value(next - 1) : missing;
+    x[k] = next > 0 ? ring.value(next - 1) : missing;
+    if (std::isnan(x[k]) || grid_s[k] - ring.time(next - 1) <= gap_s + same_time_s) {
+      continue;
+    }
+    if (masked) {
+      x[k] = missing;
+    } else {
+      old += static_cast<std::int64_t>(static_cast<std::int64_t>(k) >= fresh);
+    }
   }
+  return old;
 }
 
 /// Value at `point_s`, which lies between the values `after` - 1 and `after`, or beyond all.
@@ -244,6 +261,7 @@ StreamingWindow::StreamingWindow(const WindowParams& params, std::vector<WindowC
   for (const WindowChannel& channel : channels_) {
     check(channel);
   }
+  points_.resize(channels_.size());
   rings_.reserve(channels_.size());
   for (std::size_t c = 0; c < channels_.size(); ++c) {
     rings_.emplace_back(params_.capacity);
@@ -260,7 +278,7 @@ const WindowRing& StreamingWindow::ring(std::int64_t channel) const {
 /// Whether a value at `t_s` makes all older ones needless from the released point on.
 bool StreamingWindow::before_grid(const WindowChannel& channel, double t_s) const {
   const double start_s = static_cast<double>(released_) / params_.rate_hz;
-  return t_s <= start_s + (channel.hz > 0 ? 0.0 : same_time_s);
+  return t_s <= start_s + (channel.holds() ? same_time_s : 0.0);
 }
 
 bool StreamingWindow::push_one(const WindowChannel& channel, WindowRing& ring, double t_s,
@@ -307,13 +325,17 @@ void StreamingWindow::window(std::int64_t first, float* samples, bool* observed,
   const std::int64_t length = params_.samples;
   const std::int64_t width = channels();
   require_in("first", first, released_, std::numeric_limits<std::int64_t>::max() - length);
+  const std::int64_t fresh = std::min(std::max<std::int64_t>(counted_ - first, 0), length);
+  counted_ = std::max(counted_, first + length);
   for (std::int64_t k = 0; k < length; ++k) {
     grid_s_[static_cast<std::size_t>(k)] = static_cast<double>(first + k) / params_.rate_hz;
   }
   for (std::int64_t c = 0; c < width; ++c) {
     const WindowChannel& channel = channels_[static_cast<std::size_t>(c)];
+    WindowPoints& points = points_[static_cast<std::size_t>(c)];
     float* x = column_.data();
-    resample(channel, rings_[static_cast<std::size_t>(c)], x);
+    points.held += resample(channel, rings_[static_cast<std::size_t>(c)], fresh, x);
+    points.missing += std::count_if(x + fresh, x + length, [](float v) { return std::isnan(v); });
     observed[c] = fill(x, length, channel.binary);
     if (observed[c]) {
       normalise(x, params_, channel);
@@ -326,18 +348,19 @@ void StreamingWindow::window(std::int64_t first, float* samples, bool* observed,
                  params_.percentile, 1);
 }
 
-void StreamingWindow::resample(const WindowChannel& channel, const WindowRing& ring,
-                               float* x) const {
-  if (channel.hz == 0) {
-    hold(ring, grid_s_, x);
-    return;
+/// Returns how many points from `fresh` on are held.
+std::int64_t StreamingWindow::resample(const WindowChannel& channel, const WindowRing& ring,
+                                       std::int64_t fresh, float* x) const {
+  if (channel.holds()) {
+    const bool masked = channel.silence == WindowSilence::mask;
+    return hold(ring, grid_s_, gap_of(channel), masked, fresh, x);
   }
   const double edge_s = std::max(1 / channel.hz, 1 / params_.rate_hz);
-  const double gap_s = std::max(channel.max_gap_s, 2.5 / channel.hz);
-  interpolate(ring, grid_s_, gap_s, edge_s, x);
+  interpolate(ring, grid_s_, gap_of(channel), edge_s, x);
   if (channel.binary) {
     round_to_even(x, params_.samples);
   }
+  return 0;
 }
 
 void StreamingWindow::release(std::int64_t first) {

@@ -132,6 +132,7 @@ def test_a_form_that_cannot_be(change: dict[str, Any], message: str) -> None:
         {"max_gap_s": -1.0},
         {"max_gap_s": NAN},
         {"polarity": 0},
+        {"silence": "drop"},
     ],
 )
 def test_a_channel_that_cannot_be(change: dict[str, Any]) -> None:

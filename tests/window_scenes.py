@@ -56,7 +56,8 @@ def read_track(
     t_s, value = recorded
     values = value.astype(np.float32)[:, None]
     recording: Any = SimpleNamespace(sensors=[track], read_sensor=lambda _: (t_s, values))
-    config = dataclasses.replace(config, max_gap_s=channel.max_gap_s)
+    policy = () if channel.silence == "usual" else (f"{channel.name}={channel.silence}",)
+    config = dataclasses.replace(config, max_gap_s=channel.max_gap_s, policy=policy)
     return sensors.read_grid(recording, [track], grid_s, config)
 
 
@@ -191,6 +192,7 @@ def scenes(draw: st.DrawFn) -> Scene:
             std=draw(st.sampled_from((0.0, 0.3, 4.0))),
             max_gap_s=draw(st.sampled_from((0.0, 0.1, 1.0))),
             polarity=draw(st.sampled_from((1, -1))),
+            silence=draw(st.sampled_from(("usual", "usual", "hold", "mask"))),
         )
         channels.append(channel)
         sent.append(

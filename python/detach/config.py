@@ -66,6 +66,13 @@ class SensorConfig:
     """A sampled sensor silent for longer is missing, not interpolated."""
     include: tuple[str, ...] = ()
     """Sensors or kinds to use, by name; empty uses all."""
+    policy: tuple[str, ...] = ()
+    """What becomes of silence, as NAME=hold or KIND=drop; a name beats a kind. ``hold``: a value
+    stands until the next (usual for sensors that report changes). ``mask``: missing beyond
+    ``max_gap_s`` (usual for sampled ones). ``drop``: as mask, and windows where the sensor is
+    missing for more than half leave the data. ``resync``, alone or beside one of these, for sampled
+    ones: a clock that steps back, or forward by more than ``max_gap_s``, goes on after one period.
+    All but hold may have seconds instead of ``max_gap_s``: Door=mask:90."""
 
     def __post_init__(self) -> None:
         _check("rate_hz", self.rate_hz, 0 < self.rate_hz <= 10_000, "in (0, 10000]")

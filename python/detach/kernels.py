@@ -178,6 +178,15 @@ class StreamingWindow:
         """Values dropped so far: late, overflow, invalid."""
         return dict(zip(("late", "overflow", "invalid"), self._core.counters(), strict=True))
 
+    @property
+    def points(self) -> list[tuple[int, int]]:
+        """Of each channel the grid points held and missing so far.
+
+        Held stand although their value is older than ``max_gap_s``; missing is counted before gaps
+        are filled. A point counts in the first window that has it.
+        """
+        return self._core.points()
+
 
 def activation_percentile(
     x: NDArray[Any], q: float = 0.99, axis: int = -1, *, absolute: bool = False, threads: int = 1
@@ -289,8 +298,9 @@ def self_test() -> float:
 
 
 def _compiled_window(form: WindowForm) -> "_C.StreamingWindow":
-    columns = [
-        (c.hz or 0.0, c.binary, c.mean, c.std, c.max_gap_s, c.polarity) for c in form.channels
+    columns: list[tuple[float, bool, float, float, float, int, str]] = [
+        (c.hz or 0.0, c.binary, c.mean, c.std, c.max_gap_s, c.polarity, c.silence)
+        for c in form.channels
     ]
     return _C.StreamingWindow(
         form.rate_hz,

@@ -9,13 +9,16 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 SAME_TIME_S = 1e-6
 """A value so little after a grid point counts as at it."""
+Silence = Literal["usual", "hold", "mask"]
+"""What becomes of a channel that is silent for longer than its largest gap: as is usual for its
+kind, its value stands until the next, or it is missing."""
 ZSCORES = ("plain", "keep-zero", "binary-unscaled")
 MOST_SAMPLES, MOST_CAPACITY = 2**20, 2**24
 MOST_KEPT, MOST_WRITTEN = 2**26, 2**28
@@ -41,6 +44,8 @@ class WindowChannel:
     """A sampled channel silent for longer is missing; never less than 2.5 of its periods."""
     polarity: int = 1
     """-1: values are negated, those of 0/1 channels inverted."""
+    silence: Silence = "usual"
+    """Usual is hold for events and mask for a sampled channel."""
 
     def __post_init__(self) -> None:
         rules = {
@@ -49,11 +54,22 @@ class WindowChannel:
             "std": (0 <= self.std < math.inf, "finite and >= 0"),
             "max_gap_s": (self.max_gap_s >= 0, ">= 0"),
             "polarity": (self.polarity in {1, -1}, "1 or -1"),
+            "silence": (self.silence in get_args(Silence), "usual, hold or mask"),
         }
         for name, (holds, must) in rules.items():
             if not holds:
                 found = getattr(self, name)
                 raise ValueError(f"{name} of channel {self.name!r} must be {must}, got {found}")
+
+    @property
+    def holds(self) -> bool:
+        """Whether values hold until the next one, instead of being joined by lines."""
+        return self.hz is None or self.silence == "hold"
+
+    @property
+    def gap_s(self) -> float:
+        """The longest silence that is none."""
+        return self.max_gap_s if self.hz is None else max(self.max_gap_s, 2.5 / self.hz)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +164,8 @@ class NumpyWindow:
         self._values: list[list[float]] = [[] for _ in form.channels]
         self._released = 0
         self._late = self._overflow = self._invalid = 0
+        self._held, self._missing = [0] * len(form.channels), [0] * len(form.channels)
+        self._counted = 0
 
     def push_one(self, channel: int, t_s: float, value: float) -> int:
         """1 where the value was taken, otherwise 0."""
@@ -191,8 +209,12 @@ class NumpyWindow:
             raise ValueError(f"first must be >= {self._released}, which was released, got {first}")
         form = self._form
         grid_s = np.arange(first, first + form.samples) / form.rate_hz
+        fresh = min(max(self._counted - first, 0), form.samples)
+        self._counted = max(self._counted, first + form.samples)
         for c, channel in enumerate(self._channels):
-            x = self._resample(c, grid_s)
+            x, held = self._resample(c, grid_s)
+            self._held[c] += int(held[fresh:].sum())
+            self._missing[c] += int(np.isnan(x[fresh:]).sum())
             observed[c] = _fill(x, binary=channel.binary)
             samples[:, c] = _normalise(x, channel, form) if observed[c] else 0
         ranked = np.abs(samples) if form.absolute else samples
@@ -215,6 +237,10 @@ class NumpyWindow:
         """Late, overflow, invalid."""
         return self._late, self._overflow, self._invalid
 
+    def points(self) -> list[tuple[int, int]]:
+        """Held and missing, of each channel."""
+        return list(zip(self._held, self._missing, strict=True))
+
     def _drop(self, channel: int, count: int) -> None:
         del self._times[channel][:count]
         del self._values[channel][:count]
@@ -222,20 +248,26 @@ class NumpyWindow:
     def _before_grid(self, channel: WindowChannel, t_s: float) -> bool:
         # Whether a value at t_s makes all older ones needless from the released point on.
         start_s = self._released / self._form.rate_hz
-        return t_s <= start_s + (SAME_TIME_S if channel.hz is None else 0.0)
+        return t_s <= start_s + (SAME_TIME_S if channel.holds else 0.0)
 
-    def _resample(self, c: int, grid_s: NDArray[np.float64]) -> NDArray[np.float32]:
-        channel = self._channels[c]
+    def _resample(
+        self, c: int, grid_s: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        # The points, and which of them are held although they are old.
+        channel, none = self._channels[c], np.zeros(grid_s.shape, bool)
         t_s, values = np.array(self._times[c]), np.array(self._values[c], np.float32)
         if not t_s.size:
-            return np.full(grid_s.shape, np.nan, np.float32)
-        if channel.hz is None:
+            return np.full(grid_s.shape, np.nan, np.float32), none
+        if channel.hz is None or channel.holds:
             at = np.searchsorted(t_s, grid_s + SAME_TIME_S, side="right") - 1
-            return np.where(at >= 0, values[at], np.float32(np.nan))
+            x = np.where(at >= 0, values[at], np.float32(np.nan))
+            old = ~np.isnan(x) & (grid_s - t_s[at] > channel.gap_s + SAME_TIME_S)
+            if channel.silence == "mask":
+                return np.where(old, np.float32(np.nan), x), none
+            return x, old
         edge_s = max(1 / channel.hz, 1 / self._form.rate_hz)
-        gap_s = max(channel.max_gap_s, 2.5 / channel.hz)
-        x = _interpolate(t_s, values, grid_s, gap_s, edge_s)
-        return np.round(x) if channel.binary else x
+        x = _interpolate(t_s, values, grid_s, channel.gap_s, edge_s)
+        return np.round(x) if channel.binary else x, none
 
 
 def _interpolate(

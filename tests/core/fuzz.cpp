@@ -169,7 +169,8 @@ void windows(Bytes& in) {
                in.number<double>(),
                std::fabs(in.number<double>()),
                in.below(3) != 0 ? 1.0 : in.raw<double>(),
-               in.below(8) != 0 ? 1 : -1};
+               in.below(8) != 0 ? 1 : -1,
+               static_cast<detach::WindowSilence>(in.below(3))};
   }
   const auto width = channels.size();
   detach::StreamingWindow window(params, channels);

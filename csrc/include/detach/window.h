@@ -9,10 +9,12 @@
 //   grid        point k stands at k / rate_hz seconds, k >= 0; a window is T points from `first`.
 //   events      (hz = 0) hold: the newest value at most 1 us after the point; missing before the
 //               first. A value that is not finite means that the state is unknown from there on.
+//               With WindowSilence::mask a value more than max_gap_s old is missing too.
 //   sampled     joined by lines where neighbours are at most max(max_gap_s, 2.5 / hz) apart, or
 //               where the right one lies within 1 us of the point. The first value reaches
 //               max(1 / hz, 1 / rate_hz) backwards, the newest as far forwards. Values that are not
-//               finite are no values. 0/1 channels are then rounded, half to even.
+//               finite are no values. 0/1 channels are then rounded, half to even. With
+//               WindowSilence::hold they hold as events do instead, however long the silence.
 //   gaps        in a window are filled linearly, ends flat, 0/1 channels rounded. A channel missing
 //               in more than half of the points is not observed: its samples are 0.
 //   normalised  in one of three forms, see WindowZscore.
@@ -24,7 +26,7 @@
 // arrives later in order changes it. Asked earlier, the points after the newest value hold it for
 // max(1 / hz, 1 / rate_hz) and are missing beyond.
 //
-//   memory      12 capacity C + 12 T + 112 C bytes, all of it allocated by the constructor: 12 for
+//   memory      12 capacity C + 12 T + 128 C bytes, all of it allocated by the constructor: 12 for
 //               each value that may be kept. Afterwards only the percentile kernel allocates, and
 //               frees again: the 40 bytes of its call, and T floats where T > 1024 and q is far
 //               from 0 and 1.
@@ -41,14 +43,32 @@
 
 namespace detach {
 
+/// What becomes of a channel that is silent for longer than max_gap_s.
+enum class WindowSilence : int {
+  usual,  ///< events hold, samples are missing
+  hold,   ///< each value stands until the next one
+  mask    ///< it is missing
+};
+
 /// What is known about one column of the samples.
 struct WindowChannel {
   double hz = 0.0;         ///< nominal rate of a sampled channel; 0 for events
   bool binary = false;     ///< values are 0 and 1
   double mean = 0.0;       ///< of the pretraining part
   double std = 1.0;        ///< of the pretraining part, >= 0
-  double max_gap_s = 1.0;  ///< a sampled channel silent for longer is missing, not interpolated
+  double max_gap_s = 1.0;  ///< longest silence; of a sampled channel never below 2.5 / hz
   int polarity = 1;        ///< -1: values are negated, those of 0/1 channels inverted
+  WindowSilence silence = WindowSilence::usual;
+
+  /// Whether values hold until the next one, instead of being joined by lines.
+  bool holds() const { return hz == 0 || silence == WindowSilence::hold; }
+};
+
+/// Grid points of one channel, each counted in the first window that has it; points that windows
+/// passed over are in none.
+struct WindowPoints {
+  std::int64_t held = 0;     ///< stand although their value is more than max_gap_s old
+  std::int64_t missing = 0;  ///< before gaps are filled
 };
 
 /// x' of a sample x, all in float.
@@ -131,6 +151,8 @@ class StreamingWindow {
   double reached_s(std::int64_t channel) const;
 
   const WindowCounters& counters() const { return counters_; }
+  /// Of each channel.
+  const std::vector<WindowPoints>& points() const { return points_; }
   std::int64_t samples() const { return params_.samples; }
   std::int64_t channels() const { return static_cast<std::int64_t>(channels_.size()); }
 
@@ -138,7 +160,8 @@ class StreamingWindow {
   const WindowRing& ring(std::int64_t channel) const;
   bool push_one(const WindowChannel& channel, WindowRing& ring, double t_s, double value);
   bool before_grid(const WindowChannel& channel, double t_s) const;
-  void resample(const WindowChannel& channel, const WindowRing& ring, float* x) const;
+  std::int64_t resample(const WindowChannel& channel, const WindowRing& ring, std::int64_t fresh,
+                        float* x) const;
 
   WindowParams params_;
   std::vector<WindowChannel> channels_;
@@ -146,6 +169,8 @@ class StreamingWindow {
   std::vector<double> grid_s_;
   std::vector<float> column_;
   WindowCounters counters_;
+  std::vector<WindowPoints> points_;
+  std::int64_t counted_ = 0;  // points before this one were in a window
   std::int64_t released_ = 0;
 };
 

@@ -12,6 +12,7 @@ from detach.config import RunConfig, WindowConfig
 from detach.data import labels as labelling
 from detach.data import sensors
 from detach.data.frames import SAY_EVERY_S, Frames
+from detach.data.policies import policy_of
 from detach.data.recording import PRESENCE_TRACK, Dataset, Recording, SensorTrack
 
 Progress = Callable[[str], None]
@@ -64,12 +65,14 @@ def _cut(
     first = np.round(start_s * rate_hz).astype(np.int64)
     length = max(2, round(seconds * rate_hz))
     grid_s = np.arange(int(first[-1]) + length if first.size else 0) / rate_hz
-    grid = sensors.read_grid(recording, tracks, grid_s, config.sensors)
+    grid = sensors.read_grid(recording, tracks, grid_s, config.sensors, counts)
     lacking = len(tracks) - len({t.name for t in tracks} & {t.name for t in recording.sensors})
     counts["sensors that a recording lacks"] = lacking
     samples = grid[first[:, None] + np.arange(length)]
-    silent = (np.isnan(samples).mean(axis=1) > sensors.MISSING_SHARE).all(axis=1)
+    missing = np.isnan(samples).mean(axis=1) > sensors.MISSING_SHARE
+    silent = missing.all(axis=1)
     counts["windows dropped: no sensor has data"] = int(silent.sum())
+    silent |= _dropped(missing, tracks, config, counts)
     samples, start_s = samples[~silent], start_s[~silent]
     cut = Cut(
         samples=samples,
@@ -84,6 +87,27 @@ def _cut(
     if frames is not None:
         cut.frame_index = _pick_frames(cut, frames, config, recording)
     return cut
+
+
+def _dropped(
+    missing: NDArray[np.bool_],
+    tracks: Sequence[SensorTrack],
+    config: RunConfig,
+    counts: Counter[str],
+) -> NDArray[np.bool_]:
+    """Windows [n] in which a sensor is missing whose policy drops them.
+
+    Each sensor counts all of its own, so that a window may count more than once.
+    """
+    dropped, first = np.zeros(len(missing), dtype=bool), 0
+    for track in tracks:
+        columns = slice(first, first + len(track.axes))
+        first = columns.stop
+        if policy_of(track, config.sensors).silence == "drop":
+            own = missing[:, columns].any(axis=1)
+            counts[f"windows dropped: {track.name} is silent"] = int(own.sum())
+            dropped |= own
+    return dropped
 
 
 def _starts(recording: Recording, config: RunConfig, counts: Counter[str]) -> NDArray[np.float64]:

@@ -146,13 +146,17 @@ class Recording:
         wanted = "no video" if name is None else f"no video {name!r}"
         raise DataError(f"{self.folder}: {wanted}; this recording has {known}")
 
-    def read_sensor(self, track: SensorTrack) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def read_sensor(
+        self, track: SensorTrack, *, may_fall: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Times [n] in seconds and raw values [n, axes] of one sensor, in order of time.
+
+        With ``may_fall`` in the order of the file, whatever its clock says.
 
         Raises:
             DataError: A row that is not numbers, a clock that runs backwards, a wrong header.
         """
-        rows = read_times(self.folder / track.file, ("t_s", *track.axes))
+        rows = read_times(self.folder / track.file, ("t_s", *track.axes), may_fall=may_fall)
         return rows[:, 0], rows[:, 1:].astype(np.float32)
 
     def read_labels(self, name: str) -> Intervals:

@@ -6,12 +6,15 @@ Samples are float32, [T, C] for a stretch and [N, T, C] for windows; NaN is miss
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detach.config import SensorConfig
+from detach.data.grid import Samples
+from detach.data.grid import hold as hold  # offered here too
+from detach.data.grid import interpolate as interpolate
+from detach.data.grid import read_grid as read_grid
 from detach.data.recording import Recording, SensorTrack
 from detach.data.store import read_json, write_json
 from detach.errors import DataError, MachineError, UsageError
@@ -21,8 +24,6 @@ MISSING_SHARE = 0.5
 """A channel missing for more than this share of a window is not observed."""
 CHUNK = 2048
 """Windows handled at once, so that temporary arrays stay small."""
-
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,57 +135,6 @@ def channels_of(tracks: Iterable[SensorTrack]) -> tuple[Channel, ...]:
     )
 
 
-def read_grid(
-    recording: Recording, tracks: Sequence[SensorTrack], grid_s: NDArray[Any], config: SensorConfig
-) -> Samples:
-    """Raw samples [T, C] of ``tracks`` at the times ``grid_s`` [T]; missing is NaN.
-
-    A sensor that the recording lacks is missing throughout.
-    """
-    own = {track.name: track for track in recording.sensors}
-    parts = [
-        _read_track(recording, own[track.name], grid_s, config)
-        if track.name in own
-        else np.full((len(grid_s), len(track.axes)), np.nan, dtype=np.float32)
-        for track in tracks
-    ]
-    return np.concatenate(parts, axis=1)
-
-
-def hold(t_s: NDArray[Any], values: NDArray[Any], grid_s: NDArray[Any]) -> Samples:
-    """Event values [n, A] on a grid: each holds until the next; before the first is missing."""
-    at = np.searchsorted(t_s, grid_s + 1e-6, side="right") - 1
-    samples = np.full((len(grid_s), values.shape[1]), np.nan, dtype=np.float32)
-    samples[at >= 0] = values[at[at >= 0]]
-    return samples
-
-
-def interpolate(
-    t_s: NDArray[Any], values: NDArray[Any], grid_s: NDArray[Any], max_gap_s: float, edge_s: float
-) -> Samples:
-    """Sampled values [n, A] on a grid, linearly; missing where a gap is above ``max_gap_s``.
-
-    Args:
-        t_s: Times [n], not falling.
-        values: [n, A]; NaN is no sample.
-        grid_s: Times [T] wanted.
-        max_gap_s: Neighbours further apart are not joined.
-        edge_s: How far the first and the last value reach outwards.
-    """
-    samples = np.full((len(grid_s), values.shape[1]), np.nan, dtype=np.float32)
-    for axis in range(values.shape[1]):
-        good = np.isfinite(values[:, axis])
-        t, x = t_s[good], values[good, axis]
-        if not t.size:
-            continue
-        after = np.searchsorted(t, grid_s, side="left")
-        left, right = np.clip(after - 1, 0, t.size - 1), np.clip(after, 0, t.size - 1)
-        known = (t[right] - t[left] <= max_gap_s) | (np.abs(t[right] - grid_s) < 1e-6)
-        known &= (grid_s >= t[0] - edge_s) & (grid_s <= t[-1] + edge_s)
-        samples[known, axis] = np.interp(grid_s[known], t, x)
-    return samples
-
-
 def channel_stats(samples: Samples, index: NDArray[np.intp], names: Sequence[str]) -> ChannelStats:
     """Mean and standard deviation of each channel over the windows ``index`` of [N, T, C].
 
@@ -293,31 +243,6 @@ def _lowpass(samples: Samples) -> Samples:
     sections = butter(4, 0.1, output="sos")
     pad = min(27, samples.shape[1] - 1)
     return np.asarray(sosfiltfilt(sections, samples, axis=1, padlen=pad), dtype=np.float32)
-
-
-def _read_track(
-    recording: Recording, track: SensorTrack, grid_s: NDArray[Any], config: SensorConfig
-) -> Samples:
-    t_s, values = recording.read_sensor(track)
-    values = np.where(np.isfinite(values), values, np.float32(np.nan))
-    if track.binary:
-        wrong = np.flatnonzero(~np.isin(values, (0, 1)).all(axis=1) & ~np.isnan(values).any(axis=1))
-        if wrong.size:
-            raise DataError.at(
-                recording.folder / track.file,
-                int(wrong[0]) + 2,
-                f"a {track.kind} is 0 or 1, found {values[wrong[0]].tolist()}; "
-                "give another kind in recording.json if it is not a switch",
-            )
-        values = values if track.polarity > 0 else 1 - values
-    else:
-        values = values * np.float32(track.polarity)
-    if track.hz is None:
-        return hold(t_s, values, grid_s)
-    period_s = max(1 / track.hz, 1 / config.rate_hz)
-    gap_s = max(config.max_gap_s, 2.5 / track.hz)
-    samples = interpolate(t_s, values, grid_s, gap_s, period_s)
-    return np.round(samples) if track.binary else samples
 
 
 def _agree(first: SensorTrack, where: Recording, track: SensorTrack, recording: Recording) -> None:

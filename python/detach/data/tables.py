@@ -55,8 +55,12 @@ def read_numbers(path: Path, columns: Sequence[str]) -> NDArray[np.float64]:
     return rows
 
 
-def read_times(path: Path, columns: Sequence[str]) -> NDArray[np.float64]:
+def read_times(
+    path: Path, columns: Sequence[str], *, may_fall: bool = False
+) -> NDArray[np.float64]:
     """`read_numbers` whose first column is a time that is always there and never falls.
+
+    With ``may_fall`` it may: for whoever puts a clock right that was set.
 
     Raises:
         DataError: Also a time that is missing, or a clock that runs backwards.
@@ -67,13 +71,14 @@ def read_times(path: Path, columns: Sequence[str]) -> NDArray[np.float64]:
         line = int(np.flatnonzero(~np.isfinite(t_s))[0]) + 2
         _refuse(path, line, "the time is missing; every row needs a time in seconds")
     back = np.flatnonzero(np.diff(t_s) < 0)
-    if back.size:
+    if back.size and not may_fall:
         i = int(back[0])
         _refuse(
             path,
             i + 3,
             f"the clock runs backwards, from {t_s[i]:.3f} s to {t_s[i + 1]:.3f} s; "
-            "times must not fall. Sort the file, or cut it where the clock was set",
+            "times must not fall. Sort the file, or cut it where the clock was set; the clock of a "
+            "sampled sensor is put right by sensors.policy, NAME=resync",
         )
     return rows
 

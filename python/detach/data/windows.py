@@ -15,6 +15,7 @@ from detach.data import labels as labelling
 from detach.data import sensors
 from detach.data.cutting import Cut, cut_all
 from detach.data.frames import Frames, open_flow, open_frames
+from detach.data.policies import check_policies
 from detach.data.recording import Dataset, Recording
 from detach.data.sensors import Channel as Channel  # offered here too
 from detach.data.sensors import ChannelStats as ChannelStats
@@ -159,6 +160,7 @@ def load_windows(
     """
     recordings = _choose(dataset, names)
     tracks = sensors.common_sensors(recordings, config.sensors.include)
+    check_policies(tracks, config.sensors)
     channels = sensors.channels_of(tracks)
     order = _channel_order(dataset, channels, stats)
     pictures: tuple[Frames, ...] = ()
@@ -217,15 +219,20 @@ def _join(
 ) -> Windows:
     # Samples are still raw and statistics missing; empties ``cuts`` to save memory.
     lengths = [len(cut.start_s) for cut in cuts]
+    counts = Counter({"windows": sum(lengths)})
+    for cut in cuts:
+        counts.update(cut.counts)
+    if not sum(lengths) and (why := [what for what in +counts if what.endswith(" is silent")]):
+        raise DataError(
+            f"{dataset.folder}: no window is left, {counts[why[0]]} {why[0]}; choose another "
+            "sensors.policy for it"
+        )
     if not sum(lengths):
         raise DataError(
             f"{dataset.folder}: no window of {config.windows.seconds} s fits: the longest of "
             f"{len(recordings)} recordings is {max(r.duration_s for r in recordings):.1f} s, "
             "its video and its sensors must cover a window"
         )
-    counts = Counter({"windows": sum(lengths)})
-    for cut in cuts:
-        counts.update(cut.counts)
     in_view = np.concatenate([cut.in_view for cut in cuts])
     counts["windows without a person in view"] = int((~in_view).sum())
     windows = Windows(

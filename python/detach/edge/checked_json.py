@@ -39,7 +39,8 @@ def read(kind: type[T], value: object) -> T:
     ``tuple[X, X]``, ``Mapping[str, X]``, or one of these or None.
 
     Raises:
-        ValueError: A field is missing, unknown, or not of its type; says which.
+        ValueError: A field is unknown, not of its type, or missing and without a default; says
+            which.
     """
     return typing.cast("T", _read(kind, value, ""))
 
@@ -65,10 +66,12 @@ def _read_dataclass(kind: Any, value: object, field: str) -> Any:
     for name in value:
         if name not in hints:
             raise ValueError(f"{_joined(field, name)} is no known field")
+    usual = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
     for name in hints:
-        if name not in value:
+        if name not in value and name not in usual:
             raise ValueError(f"{_joined(field, name)} is missing")
-    return kind(**{n: _read(hint, value[n], _joined(field, n)) for n, hint in hints.items()})
+    given = {n: hint for n, hint in hints.items() if n in value}
+    return kind(**{n: _read(hint, value[n], _joined(field, n)) for n, hint in given.items()})
 
 
 def _read_tuple(options: tuple[Any, ...], value: object, field: str) -> tuple[Any, ...]:

@@ -20,7 +20,8 @@ class Decision:
     start_s: float
     end_s: float
     label: str | None
-    """A class, or "unknown" below the bundle's thresholds; None where the bundle has no head."""
+    """A class, or "unknown" below the bundle's thresholds and where a sensor is ``silent``; None
+    where the bundle has no head."""
     confidence: float | None
     """Probability of the likeliest class."""
     probabilities: tuple[float, ...]
@@ -29,6 +30,8 @@ class Decision:
     place_confidence: float | None
     live_share: float
     """Share of the channels that were observed."""
+    silent: tuple[str, ...] = ()
+    """Sensors without which the bundle gives no answer, and that are missing."""
     video_place: int | None = None
     agreement: float | None = None
     """Cosine between the embeddings of video and sensors; low where they see different things."""
@@ -48,6 +51,8 @@ class Decision:
         for name, value in optional.items():
             if value is not None:
                 body[name] = round(value, 4) if isinstance(value, float) else value
+        if self.silent:
+            body["silent"] = list(self.silent)
         if classes:
             body["probabilities"] = {
                 name: round(p, 4) for name, p in zip(classes, self.probabilities, strict=True)
@@ -74,7 +79,7 @@ def decide(
         probabilities, best = tuple(power.tolist()), int(power.argmax())
         confidence, limits = probabilities[best], manifest.thresholds
         sure = confidence >= limits.confidence and window.live_share >= limits.live_share
-        label = manifest.classes[best] if sure else UNKNOWN
+        label = manifest.classes[best] if sure and not window.silent else UNKNOWN
     places = outputs.get("places")
     spatial = video.get("spatial") if video else None
     named = spatial is not None and spatial.shape[1] == manifest.places
@@ -87,6 +92,7 @@ def decide(
         place=None if places is None else int(places[0].argmax()),
         place_confidence=None if places is None else float(places[0].max()),
         live_share=window.live_share,
+        silent=window.silent,
         video_place=int(spatial[0].argmax()) if spatial is not None and named else None,
         agreement=_agreement(outputs.get("embedding"), video),
     )

@@ -59,6 +59,10 @@ class Channel:
     mean: float
     std: float
     max_gap_s: float
+    policy: Literal["hold", "mask", "drop"] | None = None
+    """See `detach.config.SensorConfig.policy`; None, absent in the file, is the usual."""
+    resync_s: float | None = None
+    """A clock that steps back, or forward by more, was set; None, absent too, believes it."""
 
     @property
     def binary(self) -> bool:
@@ -226,7 +230,12 @@ def parse(raw: bytes, where: str) -> Manifest:
 
 def dump(manifest: Manifest) -> bytes:
     """What `parse` reads."""
-    return (json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n").encode()
+    body = asdict(manifest)
+    for channel in body["channels"]:
+        for field in ("policy", "resync_s"):
+            if channel[field] is None:  # versions that know no policies read it too
+                del channel[field]
+    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 Rule = tuple[bool, str, object, str]
@@ -243,7 +252,7 @@ def _check_schema(body: object) -> None:
 
 
 def _check(m: Manifest) -> None:
-    for rules in (_about, _window, _channels, _classes, _video, _graphs):
+    for rules in (_about, _window, _channels, _policies, _classes, _video, _graphs):
         for good, field, found, must in rules(m):
             if not good:
                 raise ValueError(f"{field} must be {must}, found {repr(found)[:120]}")
@@ -288,6 +297,15 @@ def _channels(m: Manifest) -> Iterator[Rule]:
         yield c.hz is None or 1e-6 < c.hz <= 1e6, f"{at}.hz", c.hz, "null or in (1e-6, 1e6]"
         yield c.std >= 0, f"{at}.std", c.std, ">= 0"
         yield c.max_gap_s >= 0, f"{at}.max_gap_s", c.max_gap_s, ">= 0"
+
+
+def _policies(m: Manifest) -> Iterator[Rule]:
+    first: dict[str, Channel] = {}
+    for i, c in enumerate(m.channels):
+        at, other = f"channels[{i}]", first.setdefault(c.sensor, c)
+        step = c.resync_s is None or (c.hz is not None and c.resync_s >= 0)
+        yield step, f"{at}.resync_s", c.resync_s, ">= 0, or null where hz is null"
+        yield c.policy == other.policy, f"{at}.policy", c.policy, f"{other.policy} as {other.name}"
 
 
 def _classes(m: Manifest) -> Iterator[Rule]:

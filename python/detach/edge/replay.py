@@ -185,6 +185,28 @@ def decisions(
     finally:
         for engine in engines.values():
             engine.close()
+    if told := policies_of(source, stream):
+        say(told)
+
+
+def policies_of(source: Source, stream: SensorStream) -> str:
+    """What the bundle's policies for its sensors did, in words; nothing where they did nothing."""
+    words = {
+        "samples_held": "{} samples held",
+        "samples_masked": "{} samples masked",
+        "windows_dropped": "unknown in {} windows, since it was silent",
+    }
+    told = [
+        f"{sensor}: {words[what].format(count)}"
+        for what, counts in stream.policy_counts.items()
+        for sensor, count in counts.items()
+    ]
+    told += [
+        f"{name}: clock set {series.clocks_set} times, by {series.clocks_set_s:.3f} s in all"
+        for name, series in source.series.items()
+        if series.clocks_set
+    ]
+    return "; ".join(told)
 
 
 def _through(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.data import video
+from detach.data.policies import take_out_steps
 from detach.data.recording import (
     DATASET_FILE,
     RECORDING_FILE,
@@ -32,6 +33,10 @@ class Series:
     """[n], not falling."""
     values: NDArray[np.float32]
     """Raw [n, axes]."""
+    clocks_set: int = 0
+    """How often its clock was set, which is taken out of ``t_s`` where the bundle says resync,"""
+    clocks_set_s: float = 0.0
+    """and by how much in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +91,10 @@ def _from_recording(recording: Recording, manifest: Manifest, video_file: Path |
     for track in recording.sensors:
         if track.name in known:
             _check_track(recording, track, manifest)
-            t_s, values = recording.read_sensor(track)
-            form = SensorForm(hz=track.hz, polarity=track.polarity)
-            series[track.name] = Series(form=form, axes=track.axes, t_s=t_s, values=values)
+            form, channel = SensorForm(hz=track.hz, polarity=track.polarity), known[track.name]
+            right = _is_put_right(form, channel)
+            stamps, values = recording.read_sensor(track, may_fall=right)
+            series[track.name] = _series(form, channel, track.axes, stamps, values)
     file, film = video_file, None
     if file is not None:
         film = _film(file)
@@ -104,6 +110,23 @@ def _from_recording(recording: Recording, manifest: Manifest, video_file: Path |
         video_track=film,
         labels=recording.read_labels(manifest.track) if manifest.track and labelled else None,
     )
+
+
+def _is_put_right(form: SensorForm, channel: Channel) -> bool:
+    return channel.resync_s is not None and form.hz is not None
+
+
+def _series(
+    form: SensorForm,
+    channel: Channel,
+    axes: tuple[str, ...],
+    t_s: NDArray[np.float64],
+    values: NDArray[np.float32],
+) -> Series:
+    often, by_s = 0, 0.0
+    if channel.resync_s is not None and form.hz is not None:
+        t_s, often, by_s = take_out_steps(t_s, form.hz, channel.resync_s)
+    return Series(form=form, axes=axes, t_s=t_s, values=values, clocks_set=often, clocks_set_s=by_s)
 
 
 def _check_track(recording: Recording, track: SensorTrack, manifest: Manifest) -> None:
@@ -133,10 +156,10 @@ def _from_folder(path: Path, manifest: Manifest, video_file: Path | None) -> Sou
         file = folder / f"{name}.csv"
         if file.is_file():
             axes = tuple(channel.axis for channel in channels)
-            rows = read_times(file, ("t_s", *axes))
-            values = rows[:, 1:].astype(np.float32)
             form = SensorForm(hz=channels[0].hz)
-            series[name] = Series(form=form, axes=axes, t_s=rows[:, 0], values=values)
+            rows = read_times(file, ("t_s", *axes), may_fall=_is_put_right(form, channels[0]))
+            values = rows[:, 1:].astype(np.float32)
+            series[name] = _series(form, channels[0], axes, rows[:, 0], values)
     if not series:
         raise DataError(
             f"{path}: no recording, and no file of a sensor of the bundle: expected "

@@ -1,5 +1,6 @@
 """Raw sensor values in as they come, windows of the bundle's channels out."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from detach.edge.manifest import Channel, Manifest
 from detach.errors import DataError
 from detach.kernels import StreamingWindow, WindowChannel
+from detach.window import Silence
+
+SILENCES: Mapping[str, Silence] = {"hold": "hold", "mask": "mask", "drop": "mask"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class SensorWindow:
     """[C]"""
     activation: NDArray[np.float32]
     """[C], the 99th percentile of |samples|."""
+    silent: tuple[str, ...] = ()
+    """Sensors that are missing for more than half and whose policy then drops the window."""
 
     @property
     def live_share(self) -> float:
@@ -66,6 +72,9 @@ class SensorStream:
             clip=form.clip,
         )
         self._columns = {(c.sensor, c.axis): i for i, c in enumerate(manifest.channels)}
+        self._channels = manifest.channels
+        self._there = {c.sensor for c in manifest.channels} if sensors is None else set(sensors)
+        self._dropped: Counter[str] = Counter()
 
     @property
     def width(self) -> int:
@@ -90,13 +99,36 @@ class SensorStream:
         first, _ = self.bounds(number)
         samples, observed, activation = self._streaming.window(first)
         self._streaming.release(first)
+        silent = self._silent(observed)
+        self._dropped.update(silent)
         return SensorWindow(
             number=number,
             start_s=number * self.window.hop_s,
             samples=samples,
             observed=observed,
             activation=activation,
+            silent=silent,
         )
+
+    def _silent(self, observed: NDArray[np.bool_]) -> tuple[str, ...]:
+        pairs = zip(self._channels, observed.tolist(), strict=True)
+        lost = [c.sensor for c, seen in pairs if c.policy == "drop" and not seen]
+        return tuple(dict.fromkeys(lost))
+
+    @property
+    def policy_counts(self) -> dict[str, dict[str, int]]:
+        """What policies did so far, and by sensor: samples_held, samples_masked, windows_dropped.
+
+        Samples of each axis count, in the first window that has them; nothing that is 0 is listed.
+        """
+        held: Counter[str] = Counter()
+        masked: Counter[str] = Counter()
+        for c, (old, missing) in zip(self._channels, self._streaming.points, strict=True):
+            if c.policy is not None and c.sensor in self._there:
+                held[c.sensor] += old
+                masked[c.sensor] += 0 if c.policy == "hold" else missing
+        found = {"samples_held": held, "samples_masked": masked, "windows_dropped": self._dropped}
+        return {what: dict(+counts) for what, counts in found.items()}
 
     @property
     def counters(self) -> dict[str, int]:
@@ -113,6 +145,7 @@ def _window_channel(channel: Channel, own: SensorForm | None) -> WindowChannel:
         std=channel.std,
         max_gap_s=channel.max_gap_s,
         polarity=1 if own is None else own.polarity,
+        silence="usual" if channel.policy is None else SILENCES[channel.policy],
     )
 
 

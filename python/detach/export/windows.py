@@ -10,7 +10,8 @@ from torch import Tensor
 
 from detach.config import RunConfig
 from detach.data.labels import NOTHING
-from detach.data.recording import Dataset, SensorTrack, read_dataset
+from detach.data.policies import policy_of
+from detach.data.recording import Dataset, read_dataset
 from detach.data.sensors import channels_of, common_sensors
 from detach.data.splits import draw_parts
 from detach.data.windows import Progress, Windows, load_windows
@@ -117,6 +118,7 @@ def _channels(dataset: Dataset, run: Run) -> tuple[Channel, ...]:
     made = []
     for name, mean, std in zip(run.stats.names, run.stats.mean, run.stats.std, strict=True):
         channel, track, axis = found[name]
+        policy = policy_of(track, run.config.sensors)
         made.append(
             Channel(
                 name=name,
@@ -127,16 +129,12 @@ def _channels(dataset: Dataset, run: Run) -> tuple[Channel, ...]:
                 hz=track.hz,
                 mean=mean,
                 std=std,
-                max_gap_s=_max_gap_s(track, run.config),
+                max_gap_s=policy.max_gap_s if policy.silence else policy.gap_s(track.hz),
+                policy=policy.silence,
+                resync_s=policy.resync_s,
             )
         )
     return tuple(made)
-
-
-def _max_gap_s(track: SensorTrack, config: RunConfig) -> float:
-    """As `data.sensors.read_grid` joins neighbours; of no meaning where values are held."""
-    gap_s = config.sensors.max_gap_s
-    return gap_s if track.hz is None else max(gap_s, 2.5 / track.hz)
 
 
 def _spread(n: int, count: int) -> NDArray[np.int64]:

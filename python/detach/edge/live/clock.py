@@ -1,5 +1,6 @@
 """One clock for everything that runs live, and when the values of a source were measured."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -79,19 +80,28 @@ class SourceClock:
     Args:
         mode: See `detach.edge.live.config.SensorSource.clock`.
         latency_s: Between event and arrival.
+        resync_s: With ``offset``, a stamp that steps back, or lies by more seconds in the future,
+            is believed at once, since no message is that fast: that clock was set. None waits for
+            three.
     """
 
     def __init__(
-        self, mode: Literal["arrival", "offset", "same"] = "arrival", latency_s: float = 0.0
+        self,
+        mode: Literal["arrival", "offset", "same"] = "arrival",
+        latency_s: float = 0.0,
+        resync_s: float | None = None,
     ) -> None:
-        self._mode, self._latency_s = mode, latency_s
+        self._mode, self._latency_s, self._resync_s = mode, latency_s, resync_s
         self._least: deque[tuple[float, float]] = deque(maxlen=BUCKETS)
         self._line = (0.0, 0.0)
         self._odd: list[float] = []
+        self._stamp_s = -math.inf
         self.refused = 0
         """Stamps that were not believed."""
         self.resets = 0
-        """How often the sender's clock was set."""
+        """How often the sender's clock was set,"""
+        self.reset_s = 0.0
+        """and by how much in all."""
 
     def measured(self, arrival_s: float, stamp_s: float | None, ahead_s: float) -> float:
         """Monotonic time of measurement, never after arrival.
@@ -108,7 +118,7 @@ class SourceClock:
             if abs(arrival_s - stamp_s - offset_s) > JUMP_S:
                 self.refused += 1
                 return arrival_s - self._latency_s
-        elif not self._learn(arrival_s, arrival_s - stamp_s):
+        elif not self._learn(arrival_s, stamp_s):
             return arrival_s - self._latency_s
         else:
             offset_s = self._offset(arrival_s)
@@ -118,7 +128,11 @@ class SourceClock:
         base, slope = self._line
         return base + slope * at_s
 
-    def _learn(self, arrival_s: float, delay_s: float) -> bool:
+    def _learn(self, arrival_s: float, stamp_s: float) -> bool:
+        delay_s = arrival_s - stamp_s
+        if self._was_set(arrival_s, stamp_s):
+            self._reset(abs(delay_s - self._offset(arrival_s)))
+        self._stamp_s = stamp_s
         if self._least and abs(delay_s - self._offset(arrival_s)) > JUMP_S:
             self.refused += 1
             if self._odd and abs(delay_s - self._odd[-1]) > 1.0:
@@ -126,8 +140,7 @@ class SourceClock:
             self._odd.append(delay_s)
             if len(self._odd) < AGREED:
                 return False
-            self._least.clear()
-            self.resets += 1
+            self._reset(abs(delay_s - self._offset(arrival_s)))
         self._odd.clear()
         bucket = arrival_s // BUCKET_S
         if self._least and self._least[-1][0] // BUCKET_S == bucket:
@@ -139,6 +152,17 @@ class SourceClock:
             self._least.append((arrival_s, delay_s))
         self._fit(arrival_s)
         return True
+
+    def _was_set(self, arrival_s: float, stamp_s: float) -> bool:
+        if self._resync_s is None or not self._least:
+            return False
+        early_s = self._offset(arrival_s) - (arrival_s - stamp_s)
+        return stamp_s < self._stamp_s or early_s > self._resync_s
+
+    def _reset(self, by_s: float) -> None:
+        self._least.clear()
+        self.resets += 1
+        self.reset_s += by_s
 
     def _fit(self, now_s: float) -> None:
         while self._least[0][0] < now_s - (BUCKETS + 1) * BUCKET_S:

@@ -142,8 +142,8 @@ def _judged(bundle: Bundle, folder: Path, say: Callable[[str], None]) -> Judged:
     found = [d for _, d in decisions(bundle, source, Options(), lambda _: None)]
     starts = np.array([decision.start_s for decision in found])
     say(f"{source.name}: {len(found)} windows")
-    rows = [decision.probabilities for decision in found]
-    shape = (len(rows), len(bundle.manifest.classes))
+    shape = (len(found), len(bundle.manifest.classes))
+    rows = [(0.0,) * shape[1] if decision.silent else decision.probabilities for decision in found]
     return Judged(
         probabilities=np.array(rows, np.float64).reshape(shape),
         truth=truth_of(source, bundle.manifest, starts),

@@ -129,6 +129,19 @@ class Live:
         return self._settled.state
 
     @property
+    def policy_counts(self) -> dict[str, dict[str, int]]:
+        """Of the stream, and clocks_set and clocks_set_ms of the sensors whose policy is resync."""
+        clocks = {
+            name: clock
+            for name, clock in self.sensors.clocks.items()
+            if clock.resets and self.kinds[name].resync_s is not None
+        }
+        return self.stream.policy_counts | {
+            "clocks_set": {name: clock.resets for name, clock in clocks.items()},
+            "clocks_set_ms": {name: round(1000 * clock.reset_s) for name, clock in clocks.items()},
+        }
+
+    @property
     def clock_steps(self) -> int:
         """How often the wall clock was set."""
         return self._wall.steps
@@ -238,6 +251,8 @@ class Live:
         decision = self._ask(window)
         if decision is None:
             self._emit(number, "abstention", reason="failed")
+        elif decision.silent:
+            self._emit(number, "abstention", decision, reason="silent_sensor")
         elif decision.live_share < self.manifest.thresholds.live_share:
             self._emit(number, "abstention", decision, reason="few_sensors")
         elif decision.label == UNKNOWN:
@@ -315,7 +330,11 @@ def sensor_kinds(manifest: Manifest, config: LiveConfig) -> Mapping[str, SensorK
         if source is not None:
             hz = channel.hz if source.hz is None else source.hz
             by_changes = source.reports == "changes" or (source.reports is None and hz is None)
+            own_hz = None if by_changes else hz or 1.0
             kinds[channel.sensor] = SensorKind(
-                binary=channel.binary, hz=None if by_changes else hz or 1.0
+                binary=channel.binary,
+                hz=own_hz,
+                beats=own_hz is None and channel.policy in {"mask", "drop"},
+                resync_s=None if own_hz is None else channel.resync_s,
             )
     return kinds

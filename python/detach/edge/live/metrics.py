@@ -24,6 +24,8 @@ class Counters:
 def status(live: Live, beside: Counters | None = None) -> dict[str, Any]:
     """All there is to know of the health of an instance, as a flat object of numbers.
 
+    What policies did for a sensor is called ``samples_masked.SENSOR``.
+
     Args:
         live: The instance.
         beside: Counters of connection and camera.
@@ -46,6 +48,8 @@ def status(live: Live, beside: Counters | None = None) -> dict[str, Any]:
     )
     for group, counts in counters:
         found |= {f"{group}_{name}": count for name, count in sorted(counts.items())}
+    for what, by_sensor in live.policy_counts.items():
+        found |= {f"{what}.{sensor}": count for sensor, count in sorted(by_sensor.items())}
     found["stamps_refused"] = sum(c.refused for c in live.sensors.clocks.values())
     for share, lag_s in zip(LAGS, live.tally.lag_s(*LAGS), strict=True):
         found[f"lag_p{round(100 * share)}_s"] = round(lag_s, 4)
@@ -61,9 +65,17 @@ def prometheus(found: Mapping[str, Any], instance: str) -> str:
             if name in {"online", "intake_longest"} or name.startswith("lag_")
             else "counter"
         )
-        full = f"detach_{name}" if kind == "gauge" else f"detach_{name}_total"
-        lines += [f"# TYPE {full} {kind}", f'{full}{{instance_name="{instance}"}} {float(value):g}']
+        short, _, sensor = name.partition(".")
+        full = f"detach_{short}" if kind == "gauge" else f"detach_{short}_total"
+        of = f',sensor="{_escaped(sensor)}"' if sensor else ""
+        if (head := f"# TYPE {full} {kind}") not in lines:
+            lines.append(head)
+        lines.append(f'{full}{{instance_name="{instance}"{of}}} {float(value):g}')
     return "\n".join(lines) + "\n"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"')
 
 
 class MetricsFile:

@@ -35,7 +35,7 @@ class Outcome:
     count: int = 1
     """Hops; more than one only for a skip."""
     reason: str | None = None
-    """Of an abstention or a skip: offline, few_sensors, unsure, failed, behind."""
+    """Of an abstention or a skip: offline, silent_sensor, few_sensors, unsure, failed, behind."""
     decision: Decision | None = None
     lag_s: float = 0.0
     """From the window's end to this outcome."""
@@ -84,11 +84,9 @@ class Settled:
     def take(self, decision: Decision | None) -> bool:
         """One more window, or None for one without an answer. Whether the state changed."""
         label = None if decision is None or decision.label == UNKNOWN else decision.label
-        known = decision is not None and len(decision.probabilities) == len(self._classes)
-        zeros = np.zeros(len(self._classes))
-        self._last.append(
-            (label, np.array(decision.probabilities) if decision and known else zeros)
-        )
+        told = () if decision is None or decision.silent else decision.probabilities
+        known = len(told) == len(self._classes)
+        self._last.append((label, np.array(told) if known else np.zeros(len(self._classes))))
         if len(self._last) < self._config.windows:
             return False
         new = self._answer()

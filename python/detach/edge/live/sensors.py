@@ -38,6 +38,10 @@ class SensorKind:
     binary: bool
     hz: float | None
     """None: it reports changes."""
+    beats: bool = False
+    """Whether a message without a change counts, since values are known for some time only."""
+    resync_s: float | None = None
+    """See `SourceClock`."""
 
 
 @dataclass
@@ -80,7 +84,12 @@ class Sensors:
         self._taker, self._origin_s = taker, origin_s
         self._forget_after_s = forget_after_s
         self._sensors = [
-            _Sensor(name, source, kinds[name], SourceClock(source.clock, source.latency_s))
+            _Sensor(
+                name,
+                source,
+                kinds[name],
+                SourceClock(source.clock, source.latency_s, kinds[name].resync_s),
+            )
             for name, source in sources.items()
             if name in kinds
         ]
@@ -217,6 +226,8 @@ class Sensors:
             was_on, sensor.was_on = sensor.was_on, on
             on = on and not retained and (source.mode == "press" or not was_on)
             if not on and sensor.known:
+                if sensor.kind.beats:
+                    self._set(sensor, sensor.values, at_s)
                 return  # it falls by itself
             last = dict.fromkeys(last, float(on))
         self._set(sensor, last, at_s)

@@ -202,7 +202,7 @@ export class Lanes {
       const box = { x: this.x(o.end_s - o.count * hop).toFixed(1), y: row.y, width: width.toFixed(1), height: row.height, rx: Math.min(3, width / 3) };
       const [best, share] = o.likeliest?.[0] ?? [null, 0];
       if (o.kind === "skip") group.append(svg("rect", { ...box, class: "skip" }));
-      else if (best === null || o.reason === "offline" || o.reason === "few_sensors") group.append(svg("rect", { ...box, class: "lost" }));
+      else if (best === null || o.reason === "offline" || o.reason === "few_sensors" || o.reason === "silent_sensor") group.append(svg("rect", { ...box, class: "lost" }));
       else {
         const made = svg("rect", { ...box, class: `window ${kindOf(this.home.about.classes[best])}`, "fill-opacity": (o.kind === "decision" ? 0.25 + 0.65 * share : 0.13).toFixed(2) });
         made.append(svg("title", {}, `${this.home.about.classes[best]}, ${Math.round(100 * share)} %${o.kind === "decision" ? "" : ", not sure enough"}`));

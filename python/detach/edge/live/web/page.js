@@ -4,7 +4,7 @@ import { Lanes } from "./lanes.js";
 const at = (id) => document.getElementById(id);
 const REASONS = {
   offline: "the broker is away", few_sensors: "too few sensors speak", unsure: "not sure enough",
-  failed: "the model failed", behind: "the machine was behind",
+  silent_sensor: "a sensor it needs is silent", failed: "the model failed", behind: "the machine was behind",
 };
 const QUIET = ["unavailable", "offline", "silent", "stale", "unknown_topic"]; // of payload_*: no faults
 const SILENT_MS = 5000;
