@@ -9,8 +9,6 @@ at. `--append FILE` adds the figures to FILE.
 """
 
 import argparse
-import os
-import platform
 import shutil
 import tempfile
 from collections import Counter
@@ -71,7 +69,7 @@ def main() -> None:
         for metric, of in (("precision", r + w), ("recall", r + m)):
             rows.append({**shared, "items": of, "metric": metric, "value": f"{r / max(of, 1):.4f}"})
     if args.append is not None:
-        ledger.append_lines(args.append, rows, f"{platform.machine()}, {os.cpu_count()} cores")
+        ledger.append_lines(args.append, rows, ledger.machine())
 
 
 def one(

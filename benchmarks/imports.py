@@ -8,7 +8,6 @@ Kasteren and Tapia; `--append FILE` adds the figures to FILE.
 import argparse
 import json
 import os
-import platform
 import sqlite3
 import subprocess
 import sys
@@ -140,7 +139,7 @@ def main() -> None:
             found = measure(form, source, folder / f"{source.name}.out")
             print(f"{form}: {found}", flush=True)
             if args.append is not None:
-                device = f"{platform.machine()}, {os.cpu_count()} cores"
+                device = ledger.machine()
                 ledger.append_lines(args.append, lines(form, found), device)
 
 

@@ -6,8 +6,6 @@ simulated recordings of 20 minutes: an offset of +-2 s to one picture, 100 ppm o
 """
 
 import argparse
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +92,7 @@ def main() -> None:
             "value": f"{value:.4f}",
         })  # fmt: skip
     if args.append is not None:
-        ledger.append_lines(args.append, rows, f"{platform.machine()}, {os.cpu_count()} cores")
+        ledger.append_lines(args.append, rows, ledger.machine())
 
 
 if __name__ == "__main__":

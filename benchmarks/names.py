@@ -8,8 +8,6 @@ the figures to FILE.
 """
 
 import argparse
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +125,7 @@ def main() -> None:
         told = ", ".join(f"{metric} {value:.3f}" for metric, value in named.figures.items())
         print(f"{folder}: {named.names} names, {told}; {named.windows} test windows", flush=True)
         if args.append is not None:
-            device = f"{platform.machine()}, {os.cpu_count()} cores"
+            device = ledger.machine()
             ledger.append_lines(args.append, named.lines(), device)
 
 

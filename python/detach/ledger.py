@@ -2,6 +2,8 @@
 
 import csv
 import math
+import os
+import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -53,6 +55,11 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, object]], device: str)
     except OSError as error:
         raise MachineError(f"{path}: cannot be written: {error.strerror}") from error
     return len(rows)
+
+
+def machine() -> str:
+    """What stands in the column ``device`` where nothing is timed."""
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def commit() -> str:

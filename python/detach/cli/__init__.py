@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from detach import __version__
-from detach.cli import home, verbs
+from detach.cli import bench, home, verbs
 from detach.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "export": (verbs.export, "a finished run as one file for small machines"),
     "run": (verbs.run, "recognise what happens in a recording, with such a file"),
     "bench": (
-        verbs.bench,
+        bench.bench,
         "the operators against what one could call instead; what a bundle costs",
     ),
     "live": (verbs.live, "recognise what happens at home, from sensors that speak MQTT"),

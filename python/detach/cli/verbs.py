@@ -1,14 +1,10 @@
 """The verbs: arguments in, one function called. Imports inside them keep `--help` fast."""
 
-import os
-import platform
-from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
 from detach.cli.options import (
-    BenchArgs,
     DemoArgs,
     DoctorArgs,
     EvaluateArgs,
@@ -34,8 +30,6 @@ OF_EVENTS = (
     *("camera", "sensor_log", "film_fps"),
 )
 """Options of import that all formats but sphere have."""
-ONLY_EDGE = ("bundle", "video", "backend", "data", "report", "live", "recordings", "most_per_day")
-"""Options of bench that only its part edge has."""
 
 
 def doctor(argv: list[str]) -> int:
@@ -211,8 +205,8 @@ def evaluate(argv: list[str]) -> int:
     if args.append is not None:
         from detach import ledger
 
-        device = f"{platform.machine()}, {os.cpu_count()} cores"
-        print(f"{ledger.append(args.append, table, device)} lines added to {args.append}")
+        count = ledger.append(args.append, table, ledger.machine())
+        print(f"{count} lines added to {args.append}")
     return EXIT_OK
 
 
@@ -249,49 +243,6 @@ def reproduce(argv: list[str]) -> int:
     if page is not None:
         print(f"{page}")
     return EXIT_OK
-
-
-def bench(argv: list[str]) -> int:
-    """Times operators."""
-    args = _parse(BenchArgs, argv, "bench")
-    if args.part == "edge":
-        more = (("out",) if args.recordings else ()) + (("seconds",) if args.live else ())
-        _refuse_others(args, (*ONLY_EDGE, "part", "threads", "append", *more), "edge")
-        from detach.cli.bench_edge import bench_edge
-
-        return bench_edge(args)
-    from detach import bench as benchmarks
-    from detach import ledger
-
-    _refuse_others(args, [name for name in vars(args) if name not in ONLY_EDGE], args.part)
-    asked = {k: v for k, v in vars(args).items() if k not in ONLY_EDGE}
-    append, out = asked.pop("append"), asked.pop("out")
-    if append is not None:
-        ledger.append_lines(append, (), "")  # what cannot be written is found before it is measured
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    found = benchmarks.bench(benchmarks.Options(**asked), _say)
-    print(f"\n{found}")
-    if append is not None:
-        count = ledger.append_lines(append, found.lines(), found.device)
-        print(f"{count} lines added to {append}")
-    if out is not None:
-        from detach.bench.figure import save
-
-        print(save(found, out))
-    return EXIT_OK
-
-
-def _refuse_others(args: BenchArgs, known: Sequence[str], part: str) -> None:
-    """Options that a part would ignore.
-
-    Raises:
-        UsageError: One of them is given.
-    """
-    usual = vars(BenchArgs(part=args.part))
-    for name, value in vars(args).items():
-        if name not in known and value != usual[name]:
-            raise UsageError(f"--{name.replace('_', '-')} is not for bench {part}")
 
 
 def export(argv: list[str]) -> int:

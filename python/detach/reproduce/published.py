@@ -1,8 +1,6 @@
 """What was found as lines of the ledger, `benchmarks/results.csv`: `detach reproduce --append`."""
 
 import csv
-import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ def append(path: Path, lines: Iterable[Fields]) -> int:
     Raises:
         MachineError: The file cannot be written.
     """
-    return ledger.append_lines(path, lines, f"{platform.machine()}, {os.cpu_count()} cores")
+    return ledger.append_lines(path, lines, ledger.machine())
 
 
 def of_tables(tables: Sequence[Filled], recipe: str) -> Iterator[Fields]:
