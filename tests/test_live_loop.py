@@ -348,3 +348,12 @@ def test_after_a_long_outage_states_are_unknown() -> None:
     live.offer("tap", b"on")
     go_on(live, clock, 45.0)
     assert live.state == "tap"
+
+
+def test_what_is_assumed_without_a_broker_is_known_from_the_start() -> None:
+    sources = {name: SensorSource(topic=name, assume=0) for name in ("fridge", "tap")}
+    live, clock, sink, _ = home(config_of(sources))
+    go_on(live, clock, 4.0)
+    assert [o.kind for o in sink.outcomes][:1] == ["decision"]
+    assert sink.outcomes[0].decision
+    assert sink.outcomes[0].decision.live_share == 1.0

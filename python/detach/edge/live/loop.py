@@ -92,11 +92,11 @@ class Live:
         self.sensors = Sensors(config.sensors, self.kinds, self, self._origin_s, forget_after_s)
         self._settled = Settled(config.decide, manifest.classes)
         self._online_s = -math.inf if config.mqtt is None else math.inf
-        if config.mqtt is None:
-            self.sensors.start(self._origin_s)
         self._next = 0
         self._cut_s = -math.inf
         self._reached = dict.fromkeys((c.sensor for c in manifest.channels), -math.inf)
+        if config.mqtt is None:
+            self.sensors.start(self._origin_s)
 
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """More of them, before `run`."""
