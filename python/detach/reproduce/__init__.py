@@ -12,6 +12,7 @@ from detach.data.recording import Dataset, read_dataset
 from detach.data.store import new_folder, write_whole
 from detach.errors import DataError, UsageError
 from detach.reproduce import figures, page, published, tables
+from detach.reproduce.lines import read_runs
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
 from detach.reproduce.queue import Job, Outcome, Queue, budget_s, check_finished, make_jobs
@@ -198,7 +199,7 @@ def _write(
 ) -> Path:
     """Tables as Markdown and CSV, and one page with figures."""
     out = options.out
-    runs = {name: tables.read_runs(out, name) for name in datasets}
+    runs = {name: read_runs(out, name) for name in datasets}
     filled = [
         tables.fill(number, name, runs[name], outcome.failed)
         for number in numbers

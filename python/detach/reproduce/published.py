@@ -6,8 +6,9 @@ from pathlib import Path
 
 from detach import ledger
 from detach.reproduce.figures import Picture, labels_file
+from detach.reproduce.lines import Line
 from detach.reproduce.rows import LEAD, ROWS
-from detach.reproduce.tables import Filled, Line
+from detach.reproduce.tables import Filled
 
 Fields = dict[str, object]
 

@@ -15,9 +15,9 @@ from detach.config import RunConfig
 from detach.data.store import write_whole
 from detach.report import our_figures as drawn
 from detach.reproduce.figures import Picture
+from detach.reproduce.lines import Line, lines_of, read_runs
 from detach.reproduce.queue import Job, make_jobs
 from detach.reproduce.rows import LEAD
-from detach.reproduce.tables import Line, lines_of, read_runs
 
 Say = Callable[[str], None]
 

@@ -5,14 +5,15 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from detach.data.recording import Dataset
-from detach.reproduce.paper import ARXIV, CAMERA_READY, DATA, Pair, Reported
+from detach.reproduce.lines import Line, lines_of
+from detach.reproduce.paper import DATA, Pair
 from detach.reproduce.rows import LEAD, ROWS, TABLES
-from detach.results import Results, read_results, renamed
-from detach.table import Cell, Difference, Group, Row, make_table
+from detach.reproduce.verdict import differs, verdict
+from detach.results import Results
+from detach.table import Cell, Group
 
 HEAD = (
     *("row", "seeds", "weighted F1", "mAP", f"{LEAD} less this, F1"),
@@ -32,20 +33,6 @@ THEIRS = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of one table on one data set."""
-
-    name: str
-    ours: Row | None
-    """None where nothing was run."""
-    less: Difference | None
-    """The method less this row."""
-    reported: Reported | None
-    camera_ready: Reported | None
-    failed: str = ""
-
-
-@dataclass(frozen=True)
 class Filled:
     """One table on one data set."""
 
@@ -61,43 +48,13 @@ class Filled:
         return f"Table {self.number}. {TABLES[self.number].title}"
 
 
-def read_runs(out: Path, data: str) -> list[Results]:
-    """Results of all finished runs on a data set, named by their row."""
-    runs = [path.parent for path in sorted((out / "runs" / data).glob("*/seed*/results.json"))]
-    known = [folder for folder in runs if folder.parent.name in ROWS]
-    return [renamed(read_results(folder), folder.parent.name) for folder in known]
-
-
 def fill(
     number: int, data: str, runs: Sequence[Results], failed: Mapping[tuple[str, str], str]
 ) -> Filled:
     """A table from finished runs; rows without any say so."""
     table = TABLES[number]
     lines, group = lines_of((*table.rows, *table.ours), data, runs, failed, number)
-    return Filled(number, data, tuple(lines), group, _verdict(lines))
-
-
-def lines_of(
-    names: Sequence[str],
-    data: str,
-    runs: Sequence[Results],
-    failed: Mapping[tuple[str, str], str],
-    number: int = 0,
-) -> tuple[list[Line], Group | None]:
-    """Lines of the rows ``names``, beside what is reported of table ``number``, and their group."""
-    used = [run for run in runs if run.method in names]
-    groups = [g for g in make_table(used).groups if g.protocol == "split"] if used else []
-    group = groups[0] if groups else None
-    lines = []
-    for name in names:
-        holder = next((g for g in groups if any(r.name == name for r in g.rows)), None)
-        ours = next((r for r in holder.rows if r.name == name), None) if holder else None
-        pairs = holder.differences if holder else ()
-        less = next((d for d in pairs if d.a == LEAD and d.b == name), None)
-        key = (number, name)
-        why = failed.get((data, name), "")
-        lines.append(Line(name, ours, less, ARXIV.get(key), CAMERA_READY.get(key), why))
-    return lines, group
+    return Filled(number, data, tuple(lines), group, verdict(lines, data))
 
 
 def markdown(filled: Filled) -> str:
@@ -179,7 +136,7 @@ def _cells(line: Line) -> tuple[str, ...]:
         str(line.ours.seeds or "-"),
         _cell(cells["f1"]),
         _cell(cells["map"]),
-        _less(line.less) if line.less else "",
+        differs(line.less) if line.less else "",
         *reported,
     )
 
@@ -198,32 +155,6 @@ def _cell(cell: Cell) -> str:
     sd = "" if math.isnan(cell.sd) else f" ± {cell.sd:.3f}"
     spread = "" if math.isnan(cell.low) else f" [{cell.low:.3f}, {cell.high:.3f}]"
     return f"{cell.mean:.3f}{sd}{spread}"
-
-
-def _less(pair: Difference) -> str:
-    told = "" if pair.clear else ", not told apart"
-    return f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]{told}"
-
-
-def _verdict(lines: Sequence[Line]) -> str:
-    """The method against the best baseline; each ablation's direction against theirs."""
-    said = []
-    rivals = [x for x in lines if x.ours is not None and ROWS[x.name].baseline]
-    if rivals:
-        best = max(rivals, key=lambda x: x.ours.cells["f1"].mean if x.ours else 0.0)
-        if best.less is not None:
-            said.append(f"Best baseline: {ROWS[best.name].title}; "
-                        f"{ROWS[LEAD].title} less it: {_less(best.less)}.")  # fmt: skip
-    lead = next((x.reported for x in lines if x.name == LEAD), None)
-    for line in lines:
-        if line.less is None or line.reported is None or lead is None or line.name == LEAD:
-            continue
-        gap = lead.opportunity.f1 - line.reported.opportunity.f1
-        way = "as theirs" if (gap > 0) == (line.less.value > 0) else "the other way than theirs"
-        sure = way if line.less.clear else "not told apart"
-        said.append(f"{ROWS[line.name].title}: {sure} ({line.less.value:+.3f}; "
-                    f"theirs {gap:+.2f}).")  # fmt: skip
-    return " ".join(said)
 
 
 def _described(dataset: Dataset, about: Mapping[str, Any]) -> dict[str, str]:
