@@ -38,16 +38,22 @@ def test_a_row_that_differs_in_its_test_alone_takes_the_weights(
     assert jobs[0].twin == out / "runs/tiny/detach/seed0"
     monkeypatch.setattr(queueing, "train", None)  # would be called in vain
     words = ["--data", str(homely), "--config", recipe, "--seeds", "1", "--out", str(out)]
-    monkeypatch.setitem(TABLES, 10, replace(TABLES[10], ours=("noise-100", "dropout-30")))
+    monkeypatch.setitem(TABLES, 10, replace(TABLES[10], ours=(LEAD, "noise-100", "dropout-30")))
     assert main(["reproduce", *words, "--table", "10"]) == 0
     runs = out / "runs/tiny"
+    usual = read_results(runs / "detach/seed0").tasks[0]
     for name in ("noise-100", "dropout-30"):
         a, b = (runs / x / "seed0/model.safetensors" for x in ("detach", name))
         assert a.read_bytes() == b.read_bytes()
+        task = read_results(runs / name / "seed0").tasks[0]
+        assert np.array_equal(task.truth, usual.truth)
+        said, as_usual = (t.answers[0].probability for t in (task, usual))
+        assert np.abs(said - as_usual).max() > 0.1
     rows = csv.DictReader((out / "tables.csv").read_text().splitlines())
-    f1 = {r["row"]: r["value"] for r in rows if r["metric"] == "f1"}
-    assert f1["noise-100"] != json.loads((runs / "detach/seed0/results.json").read_text())
-    assert all(0 <= float(value) <= 1 for value in f1.values())
+    f1 = {r["row"]: float(r["value"]) for r in rows if r["metric"] == "f1"}
+    assert f1.keys() == {LEAD, "noise-100", "dropout-30"}
+    assert f1["noise-100"] != f1[LEAD]
+    assert all(0 <= value <= 1 for value in f1.values())
 
 
 def test_a_table_stands_beside_theirs(finished: Path) -> None:
