@@ -1,5 +1,6 @@
 """Two Python threads call the operators a thousand times each, and get what one would."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from torch import Tensor
 from detach import ops
 
 CALLS = 1000
+SEED = int(os.environ.get("DETACH_SEED", "8"))
 
 
 def features(n: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(n)
+    generator = torch.Generator().manual_seed(SEED + n)
     return [torch.randn(n, width, generator=generator) for width in (4, 16, 4, 16, 16, 16)]
 
 
