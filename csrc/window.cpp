@@ -289,7 +289,7 @@ bool StreamingWindow::push_one(const WindowChannel& channel, WindowRing& ring, d
     ++counters_.invalid;
     return false;
   }
-  if (!finite && channel.hz > 0) {
+  if (!finite && !channel.holds()) {
     return false;
   }
   if (!finite) {

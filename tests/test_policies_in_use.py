@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -209,9 +209,9 @@ def test_bad_entries_end_the_command_with_one_message(
     assert "'shaker=drop': contradicts 'shaker=hold'" in capsys.readouterr().err
 
 
-def homely(policy: str, **changes: Any) -> Manifest:
+def homely(policy: Literal["hold", "mask", "drop"], **changes: Any) -> Manifest:
     """Fridge, a heartbeat that is known for 5 s, and tap."""
-    manifest = home_manifest(**changes)
+    manifest: Manifest = home_manifest(**changes)
     fridge, tap = manifest.channels
     channel = dataclasses.replace(fridge, policy=policy, max_gap_s=5.0)
     return dataclasses.replace(manifest, channels=(channel, tap))
@@ -255,6 +255,20 @@ def test_a_live_home_counts_what_it_holds() -> None:
     reached_s = 16.0 * live.latest.end_s if live.latest else 0.0
     assert live.policy_counts["samples_held"] == {"fridge": int(reached_s) - 5 * 16 - 1}
     assert live.policy_counts["samples_masked"] == {}
+
+
+def test_a_sampled_sensor_that_holds_is_unknown_once_it_says_so() -> None:
+    manifest = home_manifest({"fridge": 4.0, "tap": None})
+    fridge = dataclasses.replace(manifest.channels[0], policy="hold")
+    manifest = dataclasses.replace(manifest, channels=(fridge, manifest.channels[1]))
+    live, clock, sink, _ = home(switches(availability="fridge/availability"), manifest)
+    live.offer("tap", b"on")
+    live.offer("fridge", b"1.5")
+    go_on(live, clock, 12.0)
+    live.offer("fridge/availability", b"offline")
+    go_on(live, clock, 18.0)
+    shares = {o.start_s: o.decision.live_share for o in sink.outcomes if o.decision}
+    assert [shares[s] for s in (1.0, 5.0, 9.0, 12.0, 14.0)] == [1.0, 1.0, 1.0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("by_s", [-3600.0, -2.0, 3.0, 86400.0])

@@ -94,11 +94,12 @@ class StreamingWindow:
     def push(self, channel: int, t_s: Numbers, value: Numbers) -> int:
         """Takes raw values of one channel, at their own times, in any order.
 
-        NaN and infinite values are none on a sampled channel; on an event channel they say that the
-        state is unknown from there on. Negative times lie before the grid. Of values at one time
-        the later arrival counts. What no window needs that may still be asked for is dropped and
-        counted as late; a full channel drops its oldest value, counted as overflow; a time that is
-        not finite, or another value than 0 and 1 on a 0/1 channel, is dropped as invalid.
+        NaN and infinite values are none on a sampled channel; on one that holds, as those of events
+        do, they say that the state is unknown from there on. Negative times lie before the grid. Of
+        values at one time the later arrival counts. What no window needs that may still be asked
+        for is dropped and counted as late; a full channel drops its oldest value, counted as
+        overflow; a time that is not finite, or another value than 0 and 1 on a 0/1 channel, is
+        dropped as invalid.
 
         Args:
             channel: Which column, in [0, C).

@@ -45,7 +45,8 @@ class WindowChannel:
     polarity: int = 1
     """-1: values are negated, those of 0/1 channels inverted."""
     silence: Silence = "usual"
-    """Usual is hold for events and mask for a sampled channel."""
+    """Usual is hold for events and mask for a sampled channel, which is read as events where it
+    holds."""
 
     def __post_init__(self) -> None:
         rules = {
@@ -176,7 +177,7 @@ class NumpyWindow:
         if not math.isfinite(t_s) or (of.binary and known and x not in {0, 1}):
             self._invalid += 1
             return 0
-        if not known and of.hz is not None:
+        if not known and not of.holds:
             return 0  # no value; an event says so, that from now on nothing is known
         if of.polarity < 0:
             x = 1 - x if of.binary else -x

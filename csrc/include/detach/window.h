@@ -14,7 +14,7 @@
 //               where the right one lies within 1 us of the point. The first value reaches
 //               max(1 / hz, 1 / rate_hz) backwards, the newest as far forwards. Values that are not
 //               finite are no values. 0/1 channels are then rounded, half to even. With
-//               WindowSilence::hold they hold as events do instead, however long the silence.
+//               WindowSilence::hold they are events instead, however long the silence.
 //   gaps        in a window are filled linearly, ends flat, 0/1 channels rounded. A channel missing
 //               in more than half of the points is not observed: its samples are 0.
 //   normalised  in one of three forms, see WindowZscore.

@@ -266,8 +266,11 @@ class Feed:
                 stop += int(known.argmax()) + 1 if known.any() else len(known)
             start, self._next[i] = self._next[i], max(self._next[i], stop)
             if start < stop:
-                rows = slice(start, stop)
-                self._stream.push(column, series.t_s[rows], series.values[rows, axis])
+                t_s, values = series.t_s[start:stop], series.values[start:stop, axis]
+                if series.form.hz is not None:  # an empty cell is no sample, never an unknown state
+                    known = np.isfinite(values)
+                    t_s, values = t_s[known], values[known]
+                self._stream.push(column, t_s, values)
 
 
 def truth_of(source: Source, manifest: Manifest, start_s: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -334,6 +334,7 @@ def sensor_kinds(manifest: Manifest, config: LiveConfig) -> Mapping[str, SensorK
             kinds[channel.sensor] = SensorKind(
                 binary=channel.binary,
                 hz=own_hz,
+                holds=channel.policy == "hold",
                 beats=own_hz is None and channel.policy in {"mask", "drop"},
                 resync_s=None if own_hz is None else channel.resync_s,
             )

@@ -38,6 +38,8 @@ class SensorKind:
     binary: bool
     hz: float | None
     """None: it reports changes."""
+    holds: bool = False
+    """Of a sampled one: whether values stand until the next, so that losing them must be said."""
     beats: bool = False
     """Whether a message without a change counts, since values are known for some time only."""
     resync_s: float | None = None
@@ -240,7 +242,7 @@ class Sensors:
             self._push(sensor, axis, at_s, value)
 
     def _lose(self, sensor: _Sensor, at_s: float) -> None:
-        if sensor.known and sensor.kind.hz is None:
+        if sensor.known and (sensor.kind.hz is None or sensor.kind.holds):
             for axis in sensor.source.axes:
                 self._push(sensor, axis, at_s, math.nan)
         sensor.known, sensor.falls_s = False, None
