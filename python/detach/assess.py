@@ -178,8 +178,8 @@ def _task(
         seen = {cut.windows.run[i] for i in np.unique(where).tolist() if i in tested}
         runs = sorted(seen)
         notes.append(f"The encoders saw these runs without labels: {', '.join(runs)}.")
-    elif len(items.folds[0].val) == 0:
-        notes.append("No validation part: the probe's penalty is C = 1.")
+    else:
+        notes += _lacks(items)
     if NOTHING in items.classes:
         notes.append(f"Windows that no annotation touches are a class: {NOTHING}.")
     return Task(
@@ -196,6 +196,23 @@ def _task(
         len(items.folds[0].train),
         tuple(notes),
     )
+
+
+def _lacks(items: Items) -> list[str]:
+    """What the only fold's parts are without."""
+    fold, notes = items.folds[0], []
+    if len(fold.val) == 0:
+        notes.append("No validation part: the probe's penalty is C = 1.")
+    tested = items.truth[fold.test]
+    absent = np.setdiff1d(tested, items.truth[fold.train])
+    if len(absent):
+        names = ", ".join(items.classes[k] for k in absent)
+        count = int(np.isin(tested, absent).sum())
+        notes.append(
+            f"The training part has nothing of {names}: no probe can get {count} of "
+            f"{len(tested)} test {items.unit} right."
+        )
+    return notes
 
 
 def _retrieval(

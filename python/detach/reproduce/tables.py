@@ -66,7 +66,7 @@ def markdown(filled: Filled) -> str:
              if ROWS[x.name].note]  # fmt: skip
     parts = [f"## {filled.title}, {filled.data}", "\n".join(body)]
     if filled.group:
-        parts.append(filled.group.caption)
+        parts.append(" ".join([filled.group.caption, *filled.group.notes]))
     parts += [text for text in (filled.verdict, "\n".join(notes)) if text]
     return "\n\n".join(parts)
 
