@@ -1,4 +1,4 @@
-"""Ended by `kill -9` at random moments, a run that resumes ends as one that was left alone."""
+"""Ended by `kill -9` at random or chosen moments, a run ends as one that was left alone."""
 
 import os
 import random
@@ -15,6 +15,8 @@ from .worlds import Nursery, runs  # type: ignore[import-not-found]
 
 SEED = int(os.environ.get("DETACH_SEED", "8"))
 KILLS = 50 if "DETACH_LONG" in os.environ else 10
+TRIES = 5
+"""A kill that comes when the run is done is drawn again, so many times at most."""
 
 
 def sums(folder: Path) -> dict[str, set[str]]:
@@ -38,40 +40,81 @@ def newest(folder: Path) -> int:
     return last.stat().st_mtime_ns if last.is_file() else 0
 
 
-def test_kills_at_random_moments_change_nothing(
-    nursery: Nursery, tiny_dataset: Path, tmp_path: Path
-) -> None:
-    job = ["killable", str(tiny_dataset), str(KILLS // 2 + 1)]
-    nursery.run(1, tmp_path / "straight", job)
-    run = tmp_path / "straight/run"
-    took_s = (run / "model.safetensors").stat().st_mtime - (run / "config.yaml").stat().st_mtime
-    steps = 4 * (KILLS // 2 + 1)
-    rng, folder, killed = random.Random(SEED), tmp_path / "killed", 0  # noqa: S311
-    while killed < KILLS:
+def plan() -> list[str]:
+    """Where each kill is aimed at: in order of a run, so that one run may live through all."""
+    aimed = KILLS // 5
+    early = ["re-clustering", "anywhere"] * aimed
+    return early + ["switch"] * aimed + ["anywhere"] * (KILLS - 3 * aimed)
+
+
+class Killer:
+    """Starts one run after the other until each has been through enough."""
+
+    def __init__(self, nursery: Nursery, job: list[str], folder: Path) -> None:
+        self.nursery, self.job, self.straight = nursery, job, folder / "straight"
+        (self.lines,) = nursery.run(1, self.straight, job)[f"killable-{job[2]}"]
+        run = self.straight / "run"
+        took_s = (run / "model.safetensors").stat().st_mtime
+        took_s -= (run / "config.yaml").stat().st_mtime
+        self.step_s = took_s / (4 * int(job[2]))
+        self.rng = random.Random(SEED)  # noqa: S311
+        self.folders = [folder / "killed0"]
+
+    def kill(self, aim: str) -> bool:
+        """Whether the kill came before the run's end; if not, the next one meets a new run."""
+        folder, draw = self.folders[-1], self.rng
         before = newest(folder)
-        (pid,) = nursery.start(1, folder, job)
-        if rng.random() < 0.8:  # otherwise it may not come so far
-            while newest(folder) == before and runs(pid):
-                time.sleep(0.005)
-        time.sleep(rng.uniform(0.0, 2.0) * took_s / steps)
-        os.kill(pid, signal.SIGKILL)
-        if nursery.wait(pid) == 0:  # it was done sooner
-            break
-        killed += 1
+        if aim != "anywhere":
+            line = draw.randint(1, self.lines[aim])
+            (pid,) = self.nursery.start(1, folder, [*self.job, aim, str(line)])
+        else:
+            (pid,) = self.nursery.start(1, folder, self.job)
+            if draw.random() < 0.8:  # otherwise it may not come so far
+                while newest(folder) == before and runs(pid):
+                    time.sleep(0.005)
+            time.sleep(draw.uniform(0.0, 2.0) * self.step_s)
+            os.kill(pid, signal.SIGKILL)
+        if status := self.nursery.wait(pid):
+            assert status == -signal.SIGKILL, (folder / "log.txt").read_text()
+            return True
+        self.folders.append(folder.with_name(f"killed{len(self.folders)}"))
+        return False
+
+    def check_left(self) -> None:
+        """No checkpoint that cannot be read, at most one orphan."""
+        folder = self.folders[-1]
         for path in (folder / "run/checkpoints").glob("*.safetensors"):
             load_checkpoint(path, {})
         left = [p.name for p in folder.rglob(".*") if p.name.endswith(".part")]
         assert len(left) <= 1, left
-    nursery.run(1, folder, job)
-    assert killed >= KILLS // 2, f"only {killed} kills came in time"
-    assert (folder / "run/model.safetensors").read_bytes() == (
-        tmp_path / "straight/run/model.safetensors"
-    ).read_bytes()
-    straight, resumed = sums(tmp_path / "straight"), sums(folder)
-    assert {epoch.split()[0] for epoch in straight} == {"stage1", "stage2"}
-    assert all(len(values) == 1 for values in resumed.values())
-    assert all(straight[epoch] == values for epoch, values in resumed.items())
-    assert log(folder) == log(tmp_path / "straight")
+
+    def check_end(self, folder: Path) -> None:
+        """What a finished run holds is what the one that was left alone holds."""
+        model = "run/model.safetensors"
+        assert (folder / model).read_bytes() == (self.straight / model).read_bytes()
+        straight, resumed = sums(self.straight), sums(folder)
+        assert {epoch.split()[0] for epoch in straight} == {"stage1", "stage2"}
+        assert all(len(values) == 1 for values in resumed.values())
+        assert all(straight[epoch] == values for epoch, values in resumed.items())
+        assert log(folder) == log(self.straight)
+
+
+@pytest.mark.timeout(900)
+def test_kills_at_random_moments_change_nothing(
+    nursery: Nursery, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    killer = Killer(nursery, ["killable", str(tiny_dataset), str(KILLS // 2 + 1)], tmp_path)
+    assert min(killer.lines.values()) > 50
+    killed = 0
+    for aim in plan():
+        tried = next((n for n in range(TRIES) if killer.kill(aim)), None)
+        assert tried is not None, f"{TRIES} kills at {aim} came too late"
+        killer.check_left()
+        killed += 1
+    assert killed == KILLS
+    nursery.run(1, killer.folders[-1], killer.job)
+    for folder in killer.folders:
+        killer.check_end(folder)
 
 
 def test_a_damaged_checkpoint_is_passed_over(
