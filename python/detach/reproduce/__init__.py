@@ -1,25 +1,24 @@
 """`detach reproduce`: the tables and figures of the paper, and ours, from one command."""
 
-import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from detach import ledger, recipes
 from detach.config import RunConfig, override
-from detach.data.recording import Dataset, read_dataset
-from detach.data.store import new_folder, write_whole
-from detach.errors import DataError, UsageError
+from detach.data.recording import Dataset
+from detach.data.store import write_whole
+from detach.errors import DetachError, UsageError
 from detach.reproduce import figures, page, published, tables
+from detach.reproduce.datasets import Found, find, together
 from detach.reproduce.lines import read_runs
+from detach.reproduce.plan import show_left, show_plan
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
 from detach.reproduce.queue import Job, Outcome, Queue, budget_s, check_finished, make_jobs
 from detach.reproduce.rows import TABLES, chosen, wanted
 
 Say = Callable[[str], None]
-SAMPLE = "sample"
 HOME_MINUTES = (1, 10_000)
 
 
@@ -58,7 +57,7 @@ def reproduce(options: Options, say: Say) -> Path | None:
     Raises:
         UsageError: A table or figure that does not exist, a budget too small for one row, or runs
             in ``out`` that another recipe made.
-        DataError: A data set without labels, or damaged.
+        DataError: A data set without labels, or damaged; the others are trained and written first.
         MachineError: ``append`` cannot be written; nothing is trained then.
         KeyboardInterrupt: Stopped; finished rows are kept, and in the tables.
     """
@@ -69,25 +68,37 @@ def reproduce(options: Options, say: Say) -> Path | None:
     _check(options, asked)
     names = chosen((*wanted(numbers), *figures.rows_of(drawn)), options.rows)
     queue = Queue(options.out, limit, say)
-    data, datasets = _datasets(options) if numbers or drawn else ({}, {})
-    jobs = make_jobs(options.out, data, names, options.seeds, _read(_recipes(options)[0], options))
+    data = find(options.data, options.out, say) if numbers or drawn else Found()
+    base = _read(_recipes(options)[0], options)
+    jobs = make_jobs(options.out, data.folders, names, options.seeds, base)
     jobs += _asked_of_homes(options, asked, say)
     check_finished(jobs)
     outcome, index = Outcome(), None
     try:
         if not options.write_only:
             queue.measure(jobs)
-            _show_plan(jobs, queue, say)
+            show_plan(jobs, queue, say)
         if options.plan_only:
-            return None
+            return _or_bad(None, data.bad)
         if not options.write_only:
             queue.run(jobs, outcome)
     finally:
-        if not options.plan_only and any(job.done for job in jobs):
-            index = _write(options, numbers, (*drawn, *asked), datasets, outcome, say)
-    _show_left(outcome, queue, say)
-    if not any(job.done for job in jobs) and outcome.failed:
-        raise UsageError(next(iter(outcome.failed.values())))
+        if not options.plan_only and (not jobs or any(job.done for job in jobs)):
+            index = _write(options, numbers, (*drawn, *asked), data.datasets, outcome, say)
+    show_left(outcome, queue, say)
+    return _or_bad(index, [*data.bad, *_untrained(jobs, outcome)])
+
+
+def _untrained(jobs: Sequence[Job], outcome: Outcome) -> list[DetachError]:
+    """Why nothing could be trained on some data sets, one reason each."""
+    fine = {job.name for job in jobs if job.done}
+    return list({name: e for (name, _), e in outcome.errors.items() if name not in fine}.values())
+
+
+def _or_bad(index: Path | None, bad: Sequence[DetachError]) -> Path | None:
+    """What came out; or, now that it is written, what was wrong with some of the data."""
+    if bad:
+        raise together(bad)
     return index
 
 
@@ -124,35 +135,6 @@ def _asked_of_homes(options: Options, asked: Sequence[int], say: Say) -> list[Jo
     )
 
 
-def _datasets(options: Options) -> tuple[dict[str, Path], dict[str, Dataset]]:
-    folders = options.data or (_sample(options.out),)
-    found: dict[str, Path] = {}
-    read: dict[str, Dataset] = {}
-    for folder in folders:
-        dataset = read_dataset(folder)
-        if not dataset.classes:
-            raise DataError(
-                f"{folder}: dataset.json names no label track (`classes`); every table tests what "
-                "is recognised, so some recordings must be labelled"
-            )
-        name = dataset.name if dataset.name not in found else f"{dataset.name}-{len(found) + 1}"
-        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-        found[name], read[name] = folder, dataset
-    return found, read
-
-
-def _sample(out: Path) -> Path:
-    """A copy of the recordings that come along: the package itself may be read-only."""
-    source, data = recipes.models_folder() / SAMPLE, out / "data"
-    if not (source / "dataset.json").is_file():
-        raise DataError(f"{source}: the sample recordings are not there; name data with --data")
-    if not (data / "dataset.json").is_file():
-        with new_folder(data) as part:
-            ignored = shutil.ignore_patterns(".cache")
-            shutil.copytree(source, part, dirs_exist_ok=True, ignore=ignored)
-    return data
-
-
 def _recipes(options: Options) -> tuple[str, str]:
     """For the data, and for simulated homes."""
     return options.config or ("small" if options.data else "demo"), options.config or "small"
@@ -160,33 +142,6 @@ def _recipes(options: Options) -> tuple[str, str]:
 
 def _read(recipe: str, options: Options) -> RunConfig:
     return override(recipes.read(recipes.find(Path(recipe))), {"threads": options.threads})
-
-
-def _show_plan(jobs: Sequence[Job], queue: Queue, say: Say) -> None:
-    """What there is to do, and about how long it takes."""
-    done = [job for job in jobs if job.done]
-    waiting = [job for job in jobs if not job.done]
-    say(f"{len(jobs)} runs: {len(done)} finished, {len(waiting)} to do")
-    total = 0.0
-    for row in dict.fromkeys((job.name, job.row) for job in waiting):
-        mine = [job for job in waiting if (job.name, job.row) == row]
-        seconds = sum(queue.estimate(job) for job in mine)
-        total += 0.0 if math.isnan(seconds) else seconds
-        about = "not measured" if math.isnan(seconds) else f"about {minutes(seconds)}"
-        say(f"  {row[0]}  {row[1]:<24}{len(mine)} seeds  {about}")
-    if waiting:
-        say(f"about {minutes(total)} in all, at the most: places may settle sooner")
-
-
-def _show_left(outcome: Outcome, queue: Queue, say: Say) -> None:
-    if not outcome.left:
-        return
-    known = [queue.estimate(job) for job in outcome.left]
-    seconds = sum(x for x in known if not math.isnan(x))
-    rows = dict.fromkeys(f"{job.name} {job.row} seed {job.seed}" for job in outcome.left)
-    say(f"{len(rows)} runs are left, about {minutes(seconds)}; the same command goes on:")
-    for row in rows:
-        say(f"  {row}")
 
 
 def _write(
@@ -228,10 +183,3 @@ def _write(
         found += published.of_labels(out, datasets, recipe) if 11 in drawn else []
         say(f"{published.append(options.append, found)} lines added to {options.append}")
     return page.write(out, filled, lines, pictures)
-
-
-def minutes(seconds: float) -> str:
-    """As people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

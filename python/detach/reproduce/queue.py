@@ -14,7 +14,7 @@ from types import FrameType
 
 from detach.config import RunConfig, flatten
 from detach.data.store import write_whole
-from detach.errors import DataError, DivergedError, UsageError
+from detach.errors import DataError, DetachError, DivergedError, UsageError
 from detach.evaluate import evaluate
 from detach.model import (
     CONFIG_FILE,
@@ -95,8 +95,13 @@ class Outcome:
     ran: list[Job] = field(default_factory=list)
     left: list[Job] = field(default_factory=list)
     """Not begun, or not finished, for want of time."""
-    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    errors: dict[tuple[str, str], DetachError] = field(default_factory=dict)
     """(data set, row): why it cannot be trained."""
+
+    @property
+    def failed(self) -> dict[tuple[str, str], str]:
+        """The same in words."""
+        return {which: str(error) for which, error in self.errors.items()}
 
 
 def make_jobs(
@@ -162,6 +167,10 @@ class Queue:
         self._budget = budget
         self._end = time.monotonic() + budget - min(TO_WRITE * budget, TO_WRITE_S)
         self._kept: dict[str, Material] = {}
+        self._broken: dict[str, DataError] = {}
+        """What cannot be cut into windows, and why."""
+        self._odd: set[tuple[str, str]] = set()
+        """(data set, row) that could not be measured: to be tried, for the reason."""
 
     @property
     def left_s(self) -> float:
@@ -177,7 +186,8 @@ class Queue:
     def measure(self, jobs: Sequence[Job]) -> None:
         """Probes every kind of run of which nothing is known yet, while time lasts."""
         for job in jobs:
-            if job.done or self.costs.known(job.name, job.config) or self.left_s <= 0:
+            known = (job.name, job.row) in self._odd or self.costs.known(job.name, job.config)
+            if job.done or known or self.left_s <= 0:
                 continue
             self._say(f"measuring {job.row} on {job.name}")
             try:
@@ -186,8 +196,8 @@ class Queue:
                     self.costs.probe(job.name, job.config, self._material(job), probe)
             except _TimeIsUpError:
                 return
-            except (DivergedError, UsageError):
-                continue  # said when its turn comes
+            except (DataError, DivergedError, UsageError):
+                self._odd.add((job.name, job.row))  # the reason is said when its turn comes
 
     def run(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         """Trains and evaluates what is not there yet; the same command elsewhere shares the work.
@@ -199,7 +209,7 @@ class Queue:
         todo = [job for job in jobs if not job.done]
         self._check_budget(todo)
         asked, waits = len(todo), False
-        while todo := [j for j in todo if not j.done and (j.name, j.row) not in outcome.failed]:
+        while todo := [j for j in todo if not j.done and (j.name, j.row) not in outcome.errors]:
             folders = {job.folder for job in todo}
             ready = [j for j in todo if j.source not in folders and self._fits(j)]
             if not ready:  # estimates may fall while others run, so that none is given up before
@@ -219,7 +229,8 @@ class Queue:
             time.sleep(PAUSE_S)
 
     def _fits(self, job: Job) -> bool:
-        return math.isinf(self.left_s) or self.estimate(job) <= self.left_s
+        odd = (job.name, job.row) in self._odd
+        return odd or math.isinf(self.left_s) or self.estimate(job) <= self.left_s
 
     def _tried(self, job: Job, number: str, outcome: Outcome) -> bool:
         """Whether a job was free to be run here, whatever came of it.
@@ -236,14 +247,16 @@ class Queue:
                     self._one(job)
                 outcome.ran.append(job)
             except (DivergedError, UsageError, DataError) as error:
-                self._say(f"{job.row} cannot be trained: {error}")
-                outcome.failed[job.name, job.row] = str(error)
+                if str(error) not in outcome.failed.values():
+                    self._say(f"{job.row} cannot be trained: {error}")
+                outcome.errors[job.name, job.row] = error
         return True
 
     def _check_budget(self, waiting: Sequence[Job]) -> None:
-        known = [(self.estimate(job), job) for job in waiting]
+        sound = [job for job in waiting if (job.name, job.row) not in self._odd]
+        known = [(self.estimate(job), job) for job in sound]
         known = [pair for pair in known if not math.isnan(pair[0])]
-        if math.isinf(self._budget) or not waiting:
+        if math.isinf(self._budget) or not sound:
             return
         if not known:
             raise UsageError(
@@ -283,9 +296,15 @@ class Queue:
         parts = (job.data, c.windows, c.sensors, c.video, c.split, c.encoders.flow, pictures)
         key = repr(parts)
         if key not in self._kept:
+            if key in self._broken:
+                raise self._broken[key]
             while len(self._kept) > 1:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = load_material(job.data, c, self._say)
+            try:
+                self._kept[key] = load_material(job.data, c, self._say)
+            except DataError as error:
+                self._broken[key] = error
+                raise
         return self._kept[key]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detach.data.recording import Dataset
+from detach.errors import DataError
 from detach.reproduce.lines import Line, lines_of
 from detach.reproduce.paper import DATA, Pair
 from detach.reproduce.rows import LEAD, ROWS, TABLES
@@ -158,7 +159,10 @@ def _cell(cell: Cell) -> str:
 
 
 def _described(dataset: Dataset, about: Mapping[str, Any]) -> dict[str, str]:
-    recordings = list(dataset.recordings())
+    try:
+        recordings = list(dataset.recordings())
+    except DataError:  # said where it was to be trained on
+        return dict.fromkeys((what for what, *_ in DATA), "cannot be read")
     tracks = {s.name: s for r in recordings for s in r.sensors}
     kinds: dict[str, int] = {}
     for sensor in tracks.values():

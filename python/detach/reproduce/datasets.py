@@ -1,0 +1,78 @@
+"""The data sets that rows are trained on; one that cannot be read does not hold up the others."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detach import recipes
+from detach.data.recording import Dataset, read_dataset
+from detach.data.store import new_folder
+from detach.errors import DataError, DetachError
+
+Say = Callable[[str], None]
+SAMPLE = "sample"
+
+
+@dataclass
+class Found:
+    """Data sets by the name that their runs and tables go by."""
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    bad: list[DetachError] = field(default_factory=list)
+    """Why others cannot be used."""
+
+
+def find(folders: Sequence[Path], out: Path, say: Say) -> Found:
+    """Reads the descriptions of data sets; of none, that of the sample, copied into ``out``.
+
+    Raises:
+        DataError: Not a single one can be used.
+    """
+    found = Found()
+    for folder in folders or (_sample(out),):
+        try:
+            dataset = _labelled(folder)
+        except DataError as error:
+            found.bad.append(error)
+            continue
+        name = dataset.name
+        name = name if name not in found.folders else f"{name}-{len(found.folders) + 1}"
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+        found.folders[name], found.datasets[name] = folder, dataset
+    if not found.folders:
+        raise together(found.bad)
+    for error in found.bad:
+        say(f"goes on without: {error}")
+    return found
+
+
+def together(errors: Sequence[DetachError]) -> DetachError:
+    """One error for all, of the first one's kind."""
+    if len(errors) == 1:
+        return errors[0]
+    texts = dict.fromkeys(str(error) for error in errors)
+    return type(errors[0])("; ".join(texts))
+
+
+def _labelled(folder: Path) -> Dataset:
+    dataset = read_dataset(folder)
+    if not dataset.classes:
+        raise DataError(
+            f"{folder}: dataset.json names no label track (`classes`); every table tests what is "
+            "recognised, so some recordings must be labelled"
+        )
+    return dataset
+
+
+def _sample(out: Path) -> Path:
+    """A copy of the recordings that come along: the package itself may be read-only."""
+    source, data = recipes.models_folder() / SAMPLE, out / "data"
+    if not (source / "dataset.json").is_file():
+        raise DataError(f"{source}: the sample recordings are not there; name data with --data")
+    if not (data / "dataset.json").is_file():
+        with new_folder(data) as part:
+            ignored = shutil.ignore_patterns(".cache")
+            shutil.copytree(source, part, dirs_exist_ok=True, ignore=ignored)
+    return data
