@@ -1,7 +1,7 @@
 // Over a map of windows: the nearest point is ringed in every panel, and its film strip shown.
-(() => {
-  const held = document.getElementById("map-points"), figure = document.getElementById("maps");
-  if (!held || !figure) return;
+document.querySelectorAll("script[data-figure]").forEach((held) => {
+  const figure = document.getElementById(held.dataset.figure);
+  if (!figure) return;
   const data = JSON.parse(held.textContent), svg = figure.querySelector("svg");
   const view = svg.viewBox.baseVal, near = 14, scale = Math.min(2.5, 320 / data.width);
   const tip = document.body.appendChild(document.createElement("div"));
@@ -57,4 +57,4 @@
   svg.addEventListener("pointermove", show);
   svg.addEventListener("pointerdown", show);
   svg.addEventListener("pointerleave", hide);
-})();
+});

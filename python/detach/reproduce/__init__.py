@@ -111,6 +111,8 @@ def _check(options: Options, questions: Sequence[int]) -> None:
         raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
     if options.rows and questions:
         raise UsageError(f"rows cannot be chosen for figure {questions[0]}; leave out one of both")
+    if figures.MORE_MAPS in options.figures and len(options.data) < 2:
+        raise UsageError(figures.ONE_DATA_SET)
     if options.append is not None:
         ledger.append_lines(options.append, (), "")
 
@@ -172,7 +174,7 @@ def _write(
         write_whole(out / "tables.csv", tables.as_csv(filled).encode())
         say(f"\n{text}")
     plain = [n for n in drawn if n not in QUESTIONS]
-    pictures = [figures.draw(n, out, name, say) for n in plain for name in datasets]
+    pictures = figures.draw_all(plain, out, tuple(datasets), say)
     answers = [answer(n, out, outcome.failed) for n in drawn if n in QUESTIONS]
     if answers:
         say(write_answers(out, [row for _, rows in answers for row in rows]))

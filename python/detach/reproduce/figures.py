@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from detach.data.store import write_whole
 from detach.errors import DataError, UsageError
 from detach.model import CONFIG_FILE, load_config
 from detach.report import figures as shown
-from detach.report import our_figures
+from detach.report import hover, our_figures
 from detach.report import paper_figures as drawn
 from detach.report.look import look_at
 from detach.report.story import change_curves, phases, read_story
@@ -26,6 +26,10 @@ from detach.results import RESULTS_FILE
 Say = Callable[[str], None]
 CLASSES_SHOWN = 3
 QUERY = "dishwasher"
+MAPS, MORE_MAPS = 7, 9
+ONE_DATA_SET = "Fig. 9 is Fig. 7 on another data set: name a second one with --data"
+POINTS_BYTES = 2_000_000
+"""Film strips of one map that are larger are thinned: a page may hold several."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,16 @@ class Picture:
     caption: str
     svg: str = ""
     problem: str = ""
+    points: str = ""
+    """What the page shows of a point that is pointed at, as JSON."""
+
+
+class Drawn(NamedTuple):
+    """What a figure is made of, in the order of `Picture`."""
+
+    svg: str
+    caption: str
+    points: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,8 @@ class Figure:
 
     title: str
     rows: tuple[str, ...]
-    make: Callable[[Path, str], tuple[str, str]]
-    """Of the output folder and a data set: SVG and caption."""
+    make: Callable[[Path, str], tuple[str, str] | Drawn]
+    """Of the output folder and a data set."""
 
 
 def rows_of(numbers: Sequence[int]) -> tuple[str, ...]:
@@ -67,6 +81,19 @@ def check(numbers: Sequence[int], questions: Mapping[int, str]) -> None:
         raise UsageError(f"there is no figure {unknown[0]}; there are {known}")
 
 
+def draw_all(numbers: Sequence[int], out: Path, data: Sequence[str], say: Say) -> list[Picture]:
+    """Every figure on every data set; where Fig. 9 is asked for, Fig. 7 is of the first alone."""
+    pictures = []
+    for number in numbers:
+        first = number == MAPS and MORE_MAPS in numbers
+        names = data[:1] if first else data[1:] if number == MORE_MAPS else data
+        pictures += [draw(number, out, name, say) for name in names]
+        if not names:
+            title = FIGURES[number].title
+            pictures.append(Picture(number, "", title, "", problem=ONE_DATA_SET))
+    return pictures
+
+
 def draw(number: int, out: Path, data: str, say: Say) -> Picture:
     """One figure on one data set; a problem is told in its place."""
     figure = FIGURES[number]
@@ -75,10 +102,10 @@ def draw(number: int, out: Path, data: str, say: Say) -> Picture:
     if lacking:
         return Picture(number, data, figure.title, "", problem=f"not run: {ROWS[lacking[0]].title}")
     try:
-        svg, caption = figure.make(out, data)
+        made = Drawn(*figure.make(out, data))
     except DataError as error:
         return Picture(number, data, figure.title, "", problem=str(error))
-    return Picture(number, data, figure.title, caption, svg)
+    return Picture(number, data, figure.title, made.caption, made.svg, points=made.points)
 
 
 def about(out: Path, data: str) -> Mapping[str, Any]:
@@ -162,14 +189,18 @@ def _query(out: Path, data: str) -> tuple[str, str]:
     return drawn.phase_space(last.classes[asked], groups), caption
 
 
-def _maps(out: Path, data: str) -> tuple[str, str]:
+def _maps(out: Path, data: str) -> Drawn:
     story = read_story(_lead(out, data))
     if story.results is None or not story.results.tasks:
         raise DataError(f"{story.folder} is not evaluated")
     task = story.results.tasks[0]
     answer = next(a for a in task.answers if a.kind == "method")
     look = look_at(story.folder, task, answer.probability, lambda _: None)
-    return shown.embedding_maps(look.maps, look.colourings)[0], "t-SNE of test windows, seeded."
+    svg, panels = shown.embedding_maps(look.maps, look.colourings)
+    points = hover.page_data(look.strips, panels) if look.strips else ""
+    if look.strips and len(points) > POINTS_BYTES:
+        points = hover.page_data(look.strips.thinned(), panels)
+    return Drawn(svg, "t-SNE of test windows, seeded.", points)
 
 
 def _looks(out: Path, data: str) -> tuple[str, str]:
@@ -241,8 +272,9 @@ FIGURES: Mapping[int, Figure] = {
     4: Figure("Weights of negatives over training", (LEAD,), _weights),
     5: Figure("Separation by class", (LEAD,), _classes),
     6: Figure("Negatives of one window", (LEAD,), _query),
-    7: Figure("Maps of both modalities", (LEAD,), _maps),
+    MAPS: Figure("Maps of both modalities", (LEAD,), _maps),
     8: Figure("Where encoders look", (LEAD, "global"), _looks),
+    MORE_MAPS: Figure("Maps of both modalities on other data", (LEAD,), _maps),
     10: Figure("Pseudo-labels that change", (LEAD,), _changes),
     11: Figure(
         "What a few labels are worth (ours)",
@@ -254,4 +286,3 @@ FIGURES: Mapping[int, Figure] = {
     ),
     17: Figure("Number of places (ours)", ("places-auto", LEAD, *sweeps.PLACE_ROWS), _places),
 }
-"""Fig. 9 is Fig. 7 on another data set."""

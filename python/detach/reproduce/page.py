@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from detach import __version__
 from detach.data.store import write_whole
+from detach.report import hover
 from detach.report.page import number, signed, spread
 from detach.reproduce.figures import Picture
 from detach.reproduce.rows import LEAD, ROWS
@@ -50,6 +51,7 @@ def write(
         "how": THEIRS.replace("*", ""),
         "data": data,
         "pictures": [(p, Markup(p.svg)) for p in pictures],  # noqa: S704  our own
+        "script": Markup(hover.script()) if any(p.points for p in pictures) else "",  # noqa: S704
     }
     path = out / PAGE_FILE
     write_whole(path, environment.from_string(text).render(**context).encode())
