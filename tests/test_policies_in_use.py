@@ -18,6 +18,7 @@ from detach.edge.decide import UNKNOWN
 from detach.edge.live.clock import SourceClock
 from detach.edge.live.config import LiveConfig, SensorSource
 from detach.edge.live.metrics import prometheus, status
+from detach.edge.live.start import _check_fit
 from detach.edge.manifest import Manifest, dump, parse
 from detach.edge.replay import Options, run
 from detach.edge.source import open_source
@@ -245,6 +246,35 @@ def test_a_live_home_abstains_while_a_dropped_sensor_is_silent(mode: str) -> Non
     text = prometheus(status(live), "home")
     assert 'detach_windows_dropped_total{instance_name="home",sensor="fridge"} 4' in text
     assert "detach_abstentions_silent_sensor_total" in text
+
+
+def test_a_home_without_a_sensor_it_needs_is_told_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    manifest = homely("drop")
+    config = switches()
+    _check_fit(
+        dataclasses.replace(config, sensors={"tap": config.sensors["tap"]}),
+        manifest,
+        tmp_path,
+        said.append,
+    )
+    assert said[-1] == "every answer will be unknown: the bundle gives none without fridge"
+    live, clock, sink, _ = home(
+        dataclasses.replace(config, sensors={"tap": config.sensors["tap"]}), manifest
+    )
+    live.offer("tap", b"on")
+    go_on(live, clock, 6.0)
+    assert {o.reason for o in sink.outcomes} == {"silent_sensor"}
+    assert live.policy_counts["samples_masked"] == {}
+
+
+def test_names_of_sensors_are_labels_that_prometheus_reads() -> None:
+    text = prometheus({'samples_held.a "b"': 1, "samples_held.c.d": 2}, "home")
+    assert text.splitlines() == [
+        "# TYPE detach_samples_held_total counter",
+        'detach_samples_held_total{instance_name="home",sensor="a \\"b\\""} 1',
+        'detach_samples_held_total{instance_name="home",sensor="c.d"} 2',
+    ]
 
 
 def test_a_live_home_counts_what_it_holds() -> None:

@@ -264,5 +264,8 @@ def _check_fit(
     extra = [name for name in config.sensors if name not in known]
     if missing:
         say(f"{len(missing)} of the bundle's sensors are not here: {', '.join(missing[:8])}")
+    needed = {channel.sensor for channel in manifest.channels if channel.policy == "drop"}
+    if lost := [name for name in missing if name in needed]:
+        say(f"every answer will be unknown: the bundle gives none without {', '.join(lost[:8])}")
     if extra:
         say(f"left out, since the bundle does not know them: {', '.join(extra[:8])}")
