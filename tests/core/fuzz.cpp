@@ -1,4 +1,5 @@
-// What the core does with any numbers: percentiles, losses and gradients, streaming windows.
+// What the core does with any numbers: percentiles, losses and gradients of
+// batches and of pairs of blocks, streaming windows.
 //
 //   tests/core/run.sh fuzz [SECONDS]
 //
@@ -11,51 +12,12 @@
 #include <stdexcept>
 #include <vector>
 
-#include "detach/contrast.h"
 #include "detach/percentile.h"
 #include "detach/window.h"
+#include "fuzz_bytes.h"
+#include "fuzz_contrast.h"
 
 namespace {
-
-/// The input, read from the front; zeros when it is used up.
-class Bytes {
- public:
-  Bytes(const std::uint8_t* data, std::size_t size) : data_(data), left_(size) {}
-
-  bool empty() const { return left_ == 0; }
-
-  template <typename T>
-  T raw() {
-    T value{};
-    const std::size_t taken = left_ < sizeof(T) ? left_ : sizeof(T);
-    std::memcpy(&value, data_, taken);
-    data_ += taken;
-    left_ -= taken;
-    return value;
-  }
-
-  int below(int limit) { return raw<std::uint8_t>() % limit; }
-
-  /// Mostly numbers of ordinary size; any bits now and then, so NaN and infinity too.
-  template <typename T>
-  T number() {
-    const auto way = raw<std::uint8_t>();
-    return way < 8 ? raw<T>() : static_cast<T>((way - 128) / 16.0);
-  }
-
-  template <typename T>
-  std::vector<T> numbers(std::int64_t count) {
-    std::vector<T> found(static_cast<std::size_t>(count));
-    for (T& x : found) {
-      x = number<T>();
-    }
-    return found;
-  }
-
- private:
-  const std::uint8_t* data_;
-  std::size_t left_;
-};
 
 void percentiles(Bytes& in) {
   const auto type = static_cast<detach::PercentileType>(in.below(5));
@@ -84,73 +46,6 @@ void percentiles(Bytes& in) {
   }
   std::vector<std::uint8_t> out(static_cast<std::size_t>(outputs * (whole ? 4 : size)));
   detach::percentile_cpu(type, x.data(), out.data(), shape, params, threads);
-}
-
-template <typename T>
-void losses(Bytes& in) {
-  detach::ContrastBlock<T> batch;
-  batch.rows = in.below(40);
-  batch.spatial_width = in.below(12);
-  batch.temporal_width = in.below(40);
-  batch.momentum_width = in.below(24);
-  detach::ContrastParams params;
-  params.temperature = in.below(4) != 0 ? 0.1 : in.raw<double>();
-  params.lambda_hard = in.below(4) != 0 ? 3.0 : in.raw<double>();
-  params.gate = static_cast<detach::ContrastGate>(in.below(2));
-  params.power = in.below(4);
-  params.temporal = static_cast<detach::ContrastTemporal>(in.below(3));
-  params.normalize = in.below(2) != 0;
-  const std::int64_t start = in.below(41);
-  const std::int64_t stop = in.below(41);
-  const int threads = in.below(5);
-  const bool keeps = in.below(2) != 0;
-  const int mask_kind = in.below(3);
-
-  const auto spatial = in.numbers<T>(2 * batch.rows * batch.spatial_width);
-  const auto temporal = in.numbers<T>(2 * batch.rows * batch.temporal_width);
-  const auto momentum = in.numbers<T>(2 * batch.rows * batch.momentum_width);
-  batch.video_spatial = spatial.data();
-  batch.sensor_spatial = spatial.data() + (batch.rows * batch.spatial_width);
-  batch.video_temporal = temporal.data();
-  batch.sensor_temporal = temporal.data() + (batch.rows * batch.temporal_width);
-  batch.video_momentum = momentum.data();
-  batch.sensor_momentum = momentum.data() + (batch.rows * batch.momentum_width);
-
-  const auto pairs = static_cast<std::size_t>(batch.rows * batch.rows);
-  const std::unique_ptr<bool[]> dense(new bool[pairs]());
-  std::vector<std::int64_t> group;
-  std::vector<double> position;
-  detach::PairMask mask;
-  if (mask_kind == 1) {
-    for (std::size_t i = 0; i < pairs; ++i) {
-      dense[i] = in.below(3) == 0;
-    }
-    mask = {dense.get(), batch.rows, dense.get(), batch.rows, 0.0};
-  } else if (mask_kind == 2) {
-    for (std::int64_t i = 0; i < batch.rows; ++i) {
-      group.push_back(in.below(3));
-      position.push_back(in.number<double>());
-    }
-    batch.group = group.data();
-    batch.position = position.data();
-    mask.reach = in.number<double>();
-  }
-
-  const bool rows_are_there = start <= stop && stop <= batch.rows;
-  const std::int64_t count = rows_are_there ? stop - start : 0;
-  std::vector<double> loss(2 * count), log_denominator(2 * count), weight(2 * count);
-  std::vector<T> saved(static_cast<std::size_t>(
-      rows_are_there && keeps ? detach::contrast_batch_saved_size(batch.rows, start, stop) : 0));
-  T* const kept = keeps ? saved.data() : nullptr;
-  detach::contrast_batch(batch, params, mask, start, stop,
-                         {loss.data(), log_denominator.data(), weight.data()}, kept, threads);
-  std::vector<T> of_spatial(spatial.size()), of_temporal(temporal.size());
-  const detach::ContrastGradients<T> gradients{
-      of_spatial.data(), of_temporal.data(), of_spatial.data() + (batch.rows * batch.spatial_width),
-      of_temporal.data() + (batch.rows * batch.temporal_width)};
-  const std::vector<double> upstream(static_cast<std::size_t>(count), 0.5);
-  detach::contrast_batch_gradient(batch, params, mask, start, stop, log_denominator.data(),
-                                  upstream.data(), kept, gradients, threads);
 }
 
 void windows(Bytes& in) {
@@ -202,7 +97,7 @@ void windows(Bytes& in) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Bytes in(data, size);
   try {
-    switch (in.below(4)) {
+    switch (in.below(6)) {
       case 0:
         percentiles(in);
         break;
@@ -211,6 +106,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         break;
       case 2:
         losses<double>(in);
+        break;
+      case 3:
+        pairs<float>(in);
+        break;
+      case 4:
+        pairs<double>(in);
         break;
       default:
         windows(in);

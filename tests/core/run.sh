@@ -20,16 +20,20 @@ if [ "$(uname -m)" = x86_64 ]; then
   flags+=(-DDETACH_WITH_AVX2)
   sources+=(csrc/contrast_avx2.cpp csrc/percentile_avx2.cpp)
 fi
-objects=()
+objects=() compiling=()
 for source in "${sources[@]}"; do
   object=$out/$(basename "$source" .cpp).o
   objects+=("$object")
   extra=()
   [[ $source == *_avx2.cpp ]] && extra=(-mavx2 -mfma -mf16c)
-  if [ ! "$object" -nt "$source" ]; then
-    "$compiler" "${flags[@]}" "${extra[@]}" -c "$source" -o "$object"
+  if [ ! "$object" -nt "$source" ] ||
+    [ -n "$(find csrc "$(dirname "$source")" -name '*.h' -newer "$object" -print -quit)" ]; then
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do sleep 0.1; done
+    "$compiler" "${flags[@]}" "${extra[@]}" -c "$source" -o "$object" &
+    compiling+=($!)
   fi
 done
+for job in "${compiling[@]}"; do wait "$job"; done
 "$compiler" -fsanitize="$link" -pthread "${objects[@]}" -o "$out/$program"
 export TSAN_OPTIONS=halt_on_error=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 if [ "$kind" = fuzz ]; then
