@@ -1,9 +1,7 @@
 """`detach reproduce`: its queue, its budget, and what it keeps."""
 
 import fcntl
-import importlib.util
 import shutil
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,6 @@ from detach.errors import DivergedError, MachineError, UsageError
 from detach.reproduce import queue as queueing
 from detach.reproduce import reproduce
 from detach.reproduce.costs import Costs
-from detach.reproduce.rows import LEAD
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
@@ -201,25 +198,3 @@ def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path:
     assert "6 runs: 0 finished, 6 to do" in said
     assert any("no-spatial-weight" in line and "about" in line for line in said)
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.slow
-def test_a_gpu_is_fed_one_run_after_the_other(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = Path(__file__).parents[1] / "benchmarks" / "gpu_evidence.py"
-    spec = importlib.util.spec_from_file_location("gpu_evidence", path)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(script, "TABLES", (4,))
-    monkeypatch.setattr(script, "FIRST", (LEAD,))
-    words = ["x", str(tmp_path), "--data", str(homely), "--config", recipe, "--seeds", "1"]
-    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "0.001"])
-    assert script.main() == 0
-    assert not (tmp_path / "tables.md").exists()
-    monkeypatch.setattr(sys, "argv", [*words, "--minutes", "20"])
-    assert script.main() == 0
-    assert "| DETACH | 1 |" in (tmp_path / "tables.md").read_text()
-    assert finished.is_dir()

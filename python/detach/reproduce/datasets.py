@@ -43,8 +43,8 @@ def find(folders: Sequence[Path], out: Path, say: Say) -> Found:
         found.folders[name], found.datasets[name] = folder, dataset
     if not found.folders:
         raise together(found.bad)
-    for error in found.bad:
-        say(f"goes on without: {error}")
+    for reason in found.bad:
+        say(f"goes on without: {reason}")
     return found
 
 

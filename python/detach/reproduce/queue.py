@@ -161,9 +161,10 @@ def budget_s(text: str | None) -> float:
 class Queue:
     """Runs jobs one after the other within a budget, so that it can be stopped at any time."""
 
-    def __init__(self, out: Path, budget: float, say: Say) -> None:
+    def __init__(self, out: Path, budget: float, say: Say, *, begin_all: bool = False) -> None:
+        """``begin_all``: runs that are too long are begun too, and resume within the next budget."""
         self.costs = Costs(out)
-        self._out, self._say = out, say
+        self._out, self._say, self._begin_all = out, say, begin_all
         self._budget = budget
         self._end = time.monotonic() + budget - min(TO_WRITE * budget, TO_WRITE_S)
         self._kept: dict[str, Material] = {}
@@ -229,6 +230,8 @@ class Queue:
             time.sleep(PAUSE_S)
 
     def _fits(self, job: Job) -> bool:
+        if self._begin_all:
+            return self.left_s > 0
         odd = (job.name, job.row) in self._odd
         return odd or math.isinf(self.left_s) or self.estimate(job) <= self.left_s
 
@@ -256,7 +259,7 @@ class Queue:
         sound = [job for job in waiting if (job.name, job.row) not in self._odd]
         known = [(self.estimate(job), job) for job in sound]
         known = [pair for pair in known if not math.isnan(pair[0])]
-        if math.isinf(self._budget) or not sound:
+        if math.isinf(self._budget) or not sound or self._begin_all:
             return
         if not known:
             raise UsageError(
