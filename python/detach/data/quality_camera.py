@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.config import VideoConfig
-from detach.data import video
+from detach.data.decoding import decode_apart
 from detach.data.recording import PRESENCE_TRACK, Recording
 
 SIZE = VideoConfig(size_px=64)
@@ -85,7 +85,7 @@ def see_motion(
     times: list[float] = []
     cells: list[NDArray[np.float32]] = []
     before: NDArray[np.float32] | None = None
-    for t_s, picture in video.decode(recording.folder / track.file, track, size):
+    for t_s, picture in decode_apart(recording.folder / track.file, track, size):
         if times and track.at(t_s) - times[-1] < step_s - 1e-3:
             continue
         if t_s > LONGEST_S:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from detach.config import VideoConfig
 from detach.data import video
+from detach.data.decoding import decode_apart, probe_apart
 from detach.data.importers.log import Segment
 from detach.data.recording import VideoTrack
+from detach.data.video import Probe
 
 JOIN_S = 1.0
 """Segments further apart than this do not follow one another."""
@@ -40,12 +42,13 @@ def join(segments: Sequence[Segment], start_s: float, folder: Path, fps: float) 
         DataError: A segment is damaged.
         MachineError: The video cannot be written.
     """
-    first = video.probe(segments[0].path)
+    claims = probe_apart([segment.path for segment in segments])
+    first = claims[0]
     side = min(LARGEST_PX, int((first.width_px * first.height_px) ** 0.5))
     config = VideoConfig(size_px=max(16, side))
     height, width = video.picture_size(first.width_px, first.height_px, config)
     path = folder / "video.mp4"
-    frames = video.write(path, _resampled(segments, start_s, fps, config), fps)
+    frames = video.write(path, _resampled(segments, claims, start_s, fps, config), fps)
     return VideoTrack(
         name=segments[0].camera,
         file=path.name,
@@ -57,11 +60,14 @@ def join(segments: Sequence[Segment], start_s: float, folder: Path, fps: float) 
 
 
 def _resampled(
-    segments: Sequence[Segment], start_s: float, fps: float, config: VideoConfig
+    segments: Sequence[Segment],
+    claims: Sequence[Probe],
+    start_s: float,
+    fps: float,
+    config: VideoConfig,
 ) -> Iterator[NDArray[np.uint8]]:
     count, shown = 0, None
-    for segment in segments:
-        claim = video.probe(segment.path)
+    for segment, claim in zip(segments, claims, strict=True):
         track = VideoTrack(
             name=segment.camera,
             file=segment.path.name,
@@ -70,7 +76,7 @@ def _resampled(
             width_px=claim.width_px,
             height_px=claim.height_px,
         )
-        for t_s, picture in video.decode(segment.path, track, config):
+        for t_s, picture in decode_apart(segment.path, track, config):
             at_s = segment.start_s + t_s - start_s
             while shown is not None and count / fps < at_s - 1e-6:
                 yield shown

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from detach.data import video
+from detach.data.decoding import probe_apart
 from detach.data.importers import home_assistant, mosquitto
 from detach.data.importers.log import Change, Log, Options, Segment
 from detach.data.importers.sqlite import HEADER, columns_of, opened
@@ -62,14 +62,14 @@ def _segments(source: Path, log: Log) -> list[Segment]:
         (p for p in (source / "frigate.db", source.parent / "frigate.db") if p.is_file()), None
     )
     listed = _from_table(base) if base else _from_names(folder)
-    found, missing = [], 0
-    for name, camera, start_s, end_s in listed:
-        path = folder / name
-        if path.is_file():
-            found.append(Segment(path, camera, start_s, end_s or start_s + _length(path)))
-        else:
-            missing += 1
-    if missing:
+    rows = [(folder / name, camera, start_s, end_s) for name, camera, start_s, end_s in listed]
+    there = [row for row in rows if row[0].is_file()]
+    lengths = _lengths([path for path, _, _, end_s in there if not end_s])
+    found = [
+        Segment(path, camera, start_s, end_s or start_s + lengths[path])
+        for path, camera, start_s, end_s in there
+    ]
+    if missing := len(rows) - len(there):
         log.noted["piece of film that the table names and that is not there"] += missing
     if not found:
         raise DataError(
@@ -108,6 +108,6 @@ def _from_names(folder: Path) -> Iterator[tuple[str, str, float, float | None]]:
             yield name, camera, moment.timestamp(), None
 
 
-def _length(path: Path) -> float:
-    claim = video.probe(path)
-    return claim.frames / claim.fps if claim.fps > 0 and claim.frames > 0 else USUAL_S
+def _lengths(paths: list[Path]) -> dict[Path, float]:
+    claims = zip(paths, probe_apart(paths), strict=True)
+    return {p: c.frames / c.fps if c.fps > 0 and c.frames > 0 else USUAL_S for p, c in claims}

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.data import video
+from detach.data.decoding import probe_apart
 from detach.data.importers.motion_sync import Switchings, fit_lags
 from detach.data.quality_camera import see_motion
 from detach.data.recording import (
@@ -216,7 +216,7 @@ def _import(
     """Writes one recording, whole or as far as both streams go; returns what is odd about it."""
     t_s, values = read_ambient(sequence.ambient, names)
     wanted = PAPER if channels == "paper" else tuple(n for n in SENSORS if n in values)
-    claim = video.probe(sequence.film)
+    (claim,) = probe_apart([sequence.film])
     with new_recording(part, sequence.name) as new:
         film = new / f"video{sequence.film.suffix.lower()}"
         shutil.copyfile(sequence.film, film)

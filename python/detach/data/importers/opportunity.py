@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.data import video
+from detach.data.decoding import probe_apart
 from detach.data.importers import opportunity_columns as columns
 from detach.data.importers.cue_sync import Clock, Mark, fit_clock, runs_of
 from detach.data.recording import (
@@ -244,7 +244,7 @@ def _sensor(
 
 
 def _video(path: Path, new: Path) -> VideoTrack:
-    claim = video.probe(path)
+    (claim,) = probe_apart([path])
     shutil.copyfile(path, new / "video.avi")
     return VideoTrack(
         name="side",
