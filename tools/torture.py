@@ -64,7 +64,7 @@ def rows() -> list[Row]:
         Row("R3", "operators keep their contract", ("test_contrast_operator.py",)),
         Row("R4", "finite for any temperature", ("test_contrast_kernel.py", "test_contrast.py")),
         Row("R5", "the same bits in 50 equal runs", ("test_same_bits.py",)),
-        Row("R6", "300 damaged videos", ("test_damaged_videos.py",)),
+        Row("R6", "300 damaged videos", ("test_damaged_videos.py", "test_decoding.py")),
         Row(
             "R7",
             "300 damaged sensor streams",
@@ -82,7 +82,7 @@ def rows() -> list[Row]:
         Row("R15", "fuzzers, and what they ever found", ("test_fuzz.py",)),
         Row("R16", "forbidden calls", ("test_forbidden.py",)),
         Row("R17", "hostile bundles", ("test_bundle.py", "test_bundle_contents.py")),
-        Row("R18", "hostile files of all kinds", ("test_attacks.py",)),
+        Row("R18", "hostile files of all kinds", ("test_attacks.py", "test_decoder_opens.py")),
         Row("R19", "addresses and secrets", ("test_live_config.py",)),
         Row("R20", "the network blocked", ("test_offline.py",)),
         Row(
