@@ -13,7 +13,7 @@ from detach.course import Course
 from detach.errors import DivergedError, MachineError, UsageError
 from detach.reproduce import queue as queueing
 from detach.reproduce import reproduce
-from detach.reproduce.costs import Costs
+from detach.reproduce.costs import Costs, timed
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
@@ -178,6 +178,38 @@ def test_measuring_keeps_the_budget_too(
     with pytest.raises(UsageError, match="too small to measure a single row in"):
         reproduce(asked, quiet)
     assert time.monotonic() - began < 25
+
+
+@INTERRUPTED
+def test_a_budget_is_kept_by_the_clock(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three rows of which the first never ends, though it was thought to take a second."""
+    out, budget_s = tmp_path / "out", 12.0
+    shutil.copytree(finished, out)
+    asked = options(out, homely, recipe, tables=(4,))
+    writing_s = timed(lambda: reproduce(replace(asked, write_only=True), quiet))
+
+    def never_ends(self: Course, share: float) -> None:
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Course, "_between_steps", never_ends)
+    monkeypatch.setattr(Costs, "known", lambda *_: True)
+    monkeypatch.setattr(Costs, "estimate", lambda *_, **__: 1.0)
+    said: list[str] = []
+    asked = replace(asked, budget=f"{budget_s:g}s")
+    took_s = timed(lambda: reproduce(asked, said.append))
+    most_s = 0.85 * budget_s + 3 * writing_s + 5.0  # as slow as this machine is
+    assert 0.85 * budget_s <= took_s < most_s
+    rows = ("no-momentum", "constant-momentum", "weight-learns")
+    assert "3 runs are left, about 3 s; the same command goes on:" in said
+    assert [line for line in said if line.endswith("seed 0") and line.startswith("  tiny")] == [
+        f"  tiny {row} seed 0" for row in rows
+    ]
+    text = (out / "tables.md").read_text()
+    assert "| DETACH | 1 |" in text
+    assert text.count("| 0 | not run |") == 3
 
 
 def test_rows_can_be_chosen(homely: Path, recipe: str, tmp_path: Path) -> None:

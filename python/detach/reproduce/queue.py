@@ -162,7 +162,7 @@ class Queue:
     """Runs jobs one after the other within a budget, so that it can be stopped at any time."""
 
     def __init__(self, out: Path, budget: float, say: Say, *, begin_all: bool = False) -> None:
-        """``begin_all``: runs that are too long are begun too, and resume within the next budget."""
+        """``begin_all``: runs that are too long are begun too, to resume in the next budget."""
         self.costs = Costs(out)
         self._out, self._say, self._begin_all = out, say, begin_all
         self._budget = budget
