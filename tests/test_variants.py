@@ -199,9 +199,7 @@ def test_a_weight_that_is_not_detached_pulls_and_looks_at_what_is_trained() -> N
     pulls = []
     for detached in (True, False):
         parts, _, overlap = features(grad=True)
-        online = (parts.video_temporal, parts.sensor_temporal)
-        if detached:
-            online = (online[0].detach(), online[1].detach())
+        online = (parts.video_temporal.detach(), parts.sensor_temporal.detach())
         stage = TemporalStageConfig(detach_weight=detached)
         value = stage2_loss(parts, online, stage, plain=False, overlap=overlap)
         value.backward()  # type: ignore[no-untyped-call,unused-ignore]

@@ -3,7 +3,6 @@
 N windows of a batch, d feature width. The variants are for ablations: they keep W, [N, N].
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple, TypedDict
 
 import torch
@@ -54,10 +53,6 @@ class LossOptions(TypedDict):
     temporal: Literal["intra", "cross", "none"]
 
 
-def _own(sums: Tensor) -> Tensor:
-    return sums
-
-
 def loss_options(stage: TemporalStageConfig, *, plain: bool) -> LossOptions:
     """Arguments of the loss; ``plain`` makes it InfoNCE."""
     return {
@@ -88,8 +83,7 @@ def stage2_loss(
 
     Args:
         features: Place features, frozen, and motion features, trained.
-        slow: What Eq. 9 compares: motion features of the momentum encoders, or the trained ones
-            where the weight learns, of video and sensors, [N, d].
+        slow: Motion features of the momentum encoders, video and sensors, [N, d].
         stage: Which loss, and how.
         plain: InfoNCE, whatever ``stage`` says of weights.
         overlap: Where the windows are in time.
@@ -100,32 +94,6 @@ def stage2_loss(
         return ops.weighted_contrastive_loss(*features, *slow, **options, mask=mask)
     with full_precision(features.video_temporal.device):
         return _written_out(features, slow, stage, options, plain=plain, overlap=overlap)
-
-
-def less_their_place(
-    slow: tuple[Tensor, Tensor],
-    label: Tensor,
-    places: int,
-    total: Callable[[Tensor], Tensor] = _own,
-) -> tuple[Tensor, Tensor]:
-    """Motion features of video and sensors, [n, d] each, less the mean of their place in the batch.
-
-    What all windows of a place have in common says nothing of whether two of them show the same
-    motion. Untrained encoders have hardly anything but that: any two windows are alike to 0.97, and
-    Eq. 10 would take the weight from just those negatives to which Eq. 8 gives it.
-
-    Args:
-        slow: What Eq. 9 compares.
-        label: Place of each window, [n].
-        places: K.
-        total: Sums [K, .] over the processes that share the batch.
-    """
-    both = torch.cat(slow, dim=1)
-    with_count = torch.cat([both, both.new_ones(len(both), 1)], dim=1)
-    sums = total(both.new_zeros(places, with_count.shape[1]).index_add(0, label, with_count))
-    mean = sums[:, :-1] / sums[:, -1:].clamp(min=1.0)
-    video, sensor = (both - mean[label]).split([x.shape[1] for x in slow], dim=1)
-    return video, sensor
 
 
 def _written_out(
@@ -188,10 +156,11 @@ def _weight(
     stage: TemporalStageConfig,
     options: LossOptions,
 ) -> Tensor:
+    seen = slow if stage.detach_weight else (features.video_temporal, features.sensor_temporal)
     weight = equations.negative_weight(
         features.video_spatial.float(),
         features.sensor_spatial.float(),
-        *(x.float() for x in slow),
+        *(x.float() for x in seen),
         lambda_hard=options["lambda_hard"],
         gate=options["gate"],
         power=options["power"],

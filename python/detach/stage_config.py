@@ -88,8 +88,6 @@ class TemporalStageConfig:
     power: Literal[1, 2] = 1
     temporal: Literal["intra", "cross", "none"] = "intra"
     """Temporal similarity within the modalities (Eq. 9), across them, or no damping."""
-    centre_by_place: bool = False
-    """Eq. 9 sees motion features less the mean of their place in the batch."""
     transpose: bool = True
     """The sensor-to-video direction takes the transposed weight."""
     negatives: Literal["weighted", "constant", "emphasised", "eased", "hcl", "debiased"] = (

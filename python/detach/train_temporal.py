@@ -24,14 +24,7 @@ from detach.data.windows import Windows
 from detach.distributed import World, contrastive_loss, gather_features
 from detach.model import Detach, batches, embed, load_batch
 from detach.optimizers import Stepper
-from detach.stage2_loss import (
-    CONTROLS,
-    Features,
-    Overlap,
-    is_operator,
-    less_their_place,
-    stage2_loss,
-)
+from detach.stage2_loss import CONTROLS, Features, Overlap, is_operator, stage2_loss
 from detach.stage2_loss import loss_options as loss_options  # offered here too
 from detach.video_encoders import motion_input, shrink
 
@@ -118,21 +111,14 @@ def _loss(
         *(course.share, course.world),
     )
     own = Features(place.video[share.rows], video.float(), place.sensor[share.rows], sensor.float())
-    if slow is None:
-        slow = own.video_temporal, own.sensor_temporal
-        slow = (slow[0].detach(), slow[1].detach()) if stage.detach_weight else slow
-    centred = stage.centre_by_place and not plain
-    places = len(model.centroids)
+    slow = slow or (video.detach().float(), sensor.detach().float())
     if not world.alone and is_operator(stage, plain=plain) and not stage.mask_overlap:
-        if centred:
-            slow = less_their_place(slow, place.label[share.rows], places, world.sum_rows)
         options = loss_options(stage, plain=plain)
         return contrastive_loss(world, (*own, *slow), share.whole, **options)
     whole = gather_features(world, (*own, *slow), share.whole)
-    slow = whole[4], whole[5]
     loss = stage2_loss(
         Features(*whole[:4]),
-        less_their_place(slow, place.label, places) if centred else slow,
+        (whole[4], whole[5]),
         stage,
         plain=plain,
         overlap=Overlap(place.recording, place.start_s, config.windows.seconds),

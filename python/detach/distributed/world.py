@@ -150,14 +150,6 @@ class World:
         for g, piece in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
             g.copy_(piece.view(g.shape))
 
-    def sum_rows(self, x: Tensor) -> Tensor:
-        """Sums of a small tensor over processes, without a gradient."""
-        whole = x.detach().clone()
-        if not self.alone:
-            with self.watched("summing means of places"):
-                dist.all_reduce(whole, group=self.group)
-        return whole
-
     def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
         """Sums of numbers over processes, in float64."""
         if self.alone:

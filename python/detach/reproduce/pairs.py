@@ -23,7 +23,7 @@ from detach.distributed import ALONE
 from detach.errors import DataError
 from detach.evaluate import choose_track
 from detach.model import Detach, Run, batches, build, load_batch, load_run
-from detach.stage2_loss import less_their_place, loss_options
+from detach.stage2_loss import loss_options
 from detach.train_temporal import KEPT, Places, kept_epochs
 from detach.video_encoders import motion_input
 
@@ -142,8 +142,6 @@ def _pairs(
     classes: tuple[str, ...],
 ) -> Pairs:
     options = loss_options(run.config.stage2, plain=False)
-    if run.config.stage2.centre_by_place:
-        motion = less_their_place(motion, frozen.label, run.clusters)
     weight = equations.negative_weight(
         frozen.video,
         frozen.sensor,
