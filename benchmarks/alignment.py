@@ -44,7 +44,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        rows = skeletons(args) if args.seeds else {}
+        rows = dict(skeletons(args)) if args.seeds else {}
         for folder in args.run:
             clips = clips_of_run(folder, _aside, recordings=args.recordings)
             rows.update({f"{name} ({folder.name})": [parts] for name, parts in clips.items()})

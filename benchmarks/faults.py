@@ -28,7 +28,7 @@ from detach.data.recording import (
     write_recording,
     write_sensor,
 )
-from detach.simulate.record import simulate
+from detach.simulate.record import Options, simulate
 
 FAULTS = ("reversed", "dead", "misplaced", "duplicate")
 CHANGES = 20
@@ -48,7 +48,8 @@ def main() -> None:
     fps = 1 / quality_camera.STEP_S
     for folder in args.homes:
         if not folder.exists():
-            simulate(folder, minutes=MINUTES, seed=int(folder.name), runs=3, fps=fps)
+            seed = int(folder.name)
+            simulate(folder, Options(minutes=MINUTES, seed=seed, runs=3, fps=fps))
     homes = [read_dataset(folder) for folder in args.homes]
     right, wrong, missed = (Counter[str]() for _ in range(3))
     for number, home in enumerate(homes):

@@ -4,8 +4,8 @@ LAYOUT is what `detach simulate LAYOUT --layout ... --offset-s ... --drift-ppm .
 `detach import` made of it. The bar: 100 ms at both ends of every recording.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from detach.data.recording import read_dataset
@@ -38,4 +38,8 @@ def main(layout: Path, data: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("layout", type=Path)
+    parser.add_argument("data", type=Path)
+    args = parser.parse_args()
+    raise SystemExit(main(args.layout, args.data))

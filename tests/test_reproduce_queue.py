@@ -190,7 +190,7 @@ def test_a_budget_is_kept_by_the_clock(
     asked = options(out, homely, recipe, tables=(4,))
     writing_s = timed(lambda: reproduce(replace(asked, write_only=True), quiet))
 
-    def never_ends(self: Course, share: float) -> None:
+    def never_ends(_: Course, __: float) -> None:
         while True:
             time.sleep(0.01)
 
