@@ -284,11 +284,3 @@ def test_a_question_is_answered_by_what_was_run(
     assert "Figure 14. Places" in page
     assert "Not run: fridge unseen" in page
     assert not (out / "data").exists()
-
-
-def test_homes_are_planned_before_they_are_made(recipe: str, tmp_path: Path) -> None:
-    said: list[str] = []
-    asked = Options(out=tmp_path, config=recipe, figures=(15,), plan_only=True, home_minutes=5)
-    assert reproduce(asked, said.append) is None
-    assert any("'head' is to be simulated first, 5 minutes" in line for line in said)
-    assert list(tmp_path.iterdir()) == []

@@ -4,9 +4,11 @@ Everything is made by the command: homes of one seed that differ in one thing, a
 """
 
 import csv
+import fcntl
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,7 @@ def home_jobs(
             if not simulate:
                 say(f"the home {home!r} is to be simulated first, {minutes:g} minutes of it")
                 continue
-            _make(folder, home, minutes, say)
+            _make(folder, home, minutes, say, max(1, base.threads))
         names = tuple(dict.fromkeys([*(row for row in rows if row == LEAD), *rows]))
         jobs += make_jobs(out, {_data(home): folder}, names, seeds, base)
     return sorted(jobs, key=lambda job: job.seed)  # all first seeds first
@@ -195,10 +197,28 @@ def _data(home: str) -> str:
     return f"home-{home}"
 
 
-def _make(folder: Path, home: str, minutes: float, say: Say) -> None:
+def _make(folder: Path, home: str, minutes: float, say: Say, workers: int) -> None:
+    """Simulates a home, unless another process is at it or was."""
     from detach.simulate.record import Options, simulate  # noqa: PLC0415  (needs mujoco)
 
-    say(f"simulating the home {home!r}, {minutes:g} minutes")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    runs = max(6, round(minutes / MINUTES_A_RUN))
-    simulate(folder, Options(minutes=minutes, seed=SEED, runs=runs, **HOMES[home]))
+    with _only_one(folder.with_name(f".{home}.lock"), say):
+        if (folder / "dataset.json").is_file():
+            return
+        say(f"simulating the home {home!r}, {minutes:g} minutes")
+        runs = max(6, round(minutes / MINUTES_A_RUN))
+        options = Options(minutes=minutes, seed=SEED, runs=runs, **HOMES[home])
+        simulate(folder, options, say, workers)
+
+
+@contextmanager
+def _only_one(path: Path, say: Say) -> Iterator[None]:
+    """Waits until no other process holds ``path``; the lock goes with the process."""
+    with path.open("wb") as file:
+        with suppress(OSError):  # not every network file system has locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{path.stem[1:]} is being simulated by another process; waiting")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
