@@ -61,7 +61,7 @@ def _cut(
 ) -> Cut:
     seconds, rate_hz = config.windows.seconds, config.sensors.rate_hz
     counts: Counter[str] = Counter()
-    start_s = _starts(recording, config, counts)
+    start_s = starts_of(recording, config, counts)
     first = np.round(start_s * rate_hz).astype(np.int64)
     length = max(2, round(seconds * rate_hz))
     grid_s = np.arange(int(first[-1]) + length if first.size else 0) / rate_hz
@@ -110,7 +110,7 @@ def _dropped(
     return dropped
 
 
-def _starts(recording: Recording, config: RunConfig, counts: Counter[str]) -> NDArray[np.float64]:
+def starts_of(recording: Recording, config: RunConfig, counts: Counter[str]) -> NDArray[np.float64]:
     """Starts of the windows that the recording and its video cover."""
     seconds, hop_s = config.windows.seconds, config.windows.hop_s
     total = max(0, int((recording.duration_s - seconds) / hop_s + 1e-6) + 1)

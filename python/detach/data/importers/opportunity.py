@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from detach.data.decoding import probe_apart
 from detach.data.importers import opportunity_columns as columns
 from detach.data.importers.cue_sync import Clock, Mark, fit_clock, runs_of
+from detach.data.importers.own_count import count_windows
 from detach.data.recording import (
     Dataset,
     LabelTrack,
@@ -94,9 +95,10 @@ def import_opportunity(
         _describe(part, [f.name for f in folders], channels)
     dataset = read_dataset(out)
     seconds = sum(r.duration_s for r in dataset.recordings())
+    total, labelled = count_windows(dataset, "action")
     say(
-        f"{len(folders)} runs, {seconds / 60:.0f} min; windows of 2 s every 1 s with one of the "
-        f"{len(columns.ACTIONS)} labels are counted by `detach train`; the paper has "
+        f"{len(folders)} runs, {seconds / 60:.0f} min: {total} windows of 2 s every 1 s, "
+        f"{labelled} of them with one of the {len(columns.ACTIONS)} labels; the paper has "
         f"{PAPER_WINDOWS}"
     )
     return dataset
