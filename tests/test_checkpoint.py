@@ -14,7 +14,16 @@ import torch
 from torch import nn
 
 from detach import checkpoint
-from detach.checkpoint import load_checkpoint, older, save_checkpoint, states, write_whole
+from detach.checkpoint import (
+    kept,
+    load_checkpoint,
+    older,
+    readable,
+    save_checkpoint,
+    states,
+    write_whole,
+)
+from detach.config import override, preset
 from detach.errors import DataError, MachineError
 
 
@@ -70,6 +79,50 @@ def test_the_one_before_is_kept(tmp_path: Path) -> None:
     assert load_checkpoint(path, {})["epoch"] == 2
     assert load_checkpoint(older(path), {})["epoch"] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, older(path).name]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_as_many_stay_as_are_asked_for_and_all_are_fallen_back_on(
+    tmp_path: Path, keep: int
+) -> None:
+    model, _ = stepped()
+    path = tmp_path / "last.safetensors"
+    (tmp_path / "previous of mine.safetensors").write_bytes(b"")
+    for epoch in range(8):
+        save_checkpoint(path, states({"model": model}), {"epoch": epoch}, keep)
+        assert len(kept(path)) == min(epoch + 1, keep)
+    assert len(list(tmp_path.iterdir())) == keep + 1
+    said: list[str] = []
+    for back, one in enumerate(kept(path)):
+        assert readable(path, said.append) == one
+        assert load_checkpoint(one, {})["epoch"] == 7 - back
+        assert ("; going on from one before, " in str(said)) == (back > 0)
+        one.write_bytes(one.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"last\.safetensors: cannot be resumed from"):
+        readable(path, said.append)
+
+
+def test_writes_that_fail_push_nothing_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = stepped()
+    path = tmp_path / "last.safetensors"
+    for epoch in range(3):
+        save_checkpoint(path, states({"model": model}), {"epoch": epoch}, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_whole", Failing(errno.ENOSPC, 1).around(write_whole))
+        with pytest.raises(OSError, match="No space"):
+            save_checkpoint(path, states({"model": model}), {"epoch": 3}, 3)
+        patch.setattr(checkpoint, "write_whole", Failing(errno.ENOSPC, 1).around(write_whole))
+        with pytest.raises(OSError, match="No space"):
+            save_checkpoint(path, states({"model": model}), {"epoch": 3}, 3)
+    assert [load_checkpoint(one, {})["epoch"] for one in kept(path)] == [2, 2, 1]
+    save_checkpoint(path, states({"model": model}), {"epoch": 3}, 3)
+    assert [load_checkpoint(one, {})["epoch"] for one in kept(path)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("number", [0, 1001])
+def test_how_many_stay_is_checked(number: int) -> None:
+    with pytest.raises(ValueError, match=r"checkpoints must be in \[1, 1000\], got"):
+        override(preset("recommended"), {"checkpoints": number})
 
 
 def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

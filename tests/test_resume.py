@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detach.checkpoint import load_checkpoint, older
+from detach.checkpoint import kept, load_checkpoint, older, readable
 from detach.errors import DataError
 
 from .worlds import Nursery, runs  # type: ignore[import-not-found]
@@ -117,20 +117,26 @@ def test_kills_at_random_moments_change_nothing(
         killer.check_end(folder)
 
 
-def test_a_damaged_checkpoint_is_passed_over(
+def test_damaged_checkpoints_are_passed_over(
     nursery: Nursery, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     job = ["killable", str(tiny_dataset), "4"]
     (pid,) = nursery.start(1, tmp_path, job)
     last = tmp_path / "run/checkpoints/last.safetensors"
-    while not older(last).is_file():
+    while not older(last, 3).is_file() and runs(pid):
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
     nursery.wait(pid)
-    whole = last.read_bytes()
-    last.unlink()  # the one before may be the same file yet
-    last.write_bytes(whole[:-9])
-    with pytest.raises(DataError):
-        load_checkpoint(last, {})
+    *newer, oldest = kept(last)
+    whole = {path: path.read_bytes() for path in newer}
+    assert len(newer) >= 2
+    for path, raw in whole.items():
+        path.unlink()  # the one before may be the same file yet
+        path.write_bytes(raw[:-9])
+        with pytest.raises(DataError):
+            load_checkpoint(path, {})
+    said: list[str] = []
+    assert readable(last, said.append) == oldest
     nursery.run(1, tmp_path, job)
     assert (tmp_path / "run/model.safetensors").is_file()
+    assert len(kept(last)) == 4

@@ -200,7 +200,8 @@ def killable(
                 file.write(f"{self._stage} {self.epoch} {digest(states(self._parts))}\n")
 
     Course.save = noted  # type: ignore[method-assign]
-    config = configured({"stage1": {"epochs": int(epochs)}, "stage2": {"epochs": int(epochs)}})
+    length = {"epochs": int(epochs)}
+    config = configured({"checkpoints": 4, "stage1": length, "stage2": length})
     material = train.load_material(Path(data), config, lambda _: None)
     found = {name: traps.Trap(name, int(line)) for name in traps.PLACES if place in ("", name)}
     begun = (folder / "run/config.yaml").exists()

@@ -2,13 +2,15 @@
 
 A checkpoint is one safetensors file of every tensor, with all other state as JSON in its header and
 a check sum of both. Nothing is pickled. There is no state of random numbers in it: what training
-draws is a function of (seed, stage, epoch, step). The one before the newest is kept.
+draws is a function of (seed, stage, epoch, step). Beside the newest stand those before it, in
+all as many as `RunConfig.checkpoints` says.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,9 +43,14 @@ def states(parts: Mapping[str, Stateful]) -> dict[str, Mapping[str, Any]]:
 
 
 def save_checkpoint(
-    path: Path, state: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
+    path: Path,
+    state: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    keep: int = 2,
 ) -> None:
     """Writes the `states` of all parts and the JSON-able ``facts`` (epoch, step, sums).
+
+    ``keep`` checkpoints stay, this one included.
 
     Raises:
         MachineError: The disk is full or the folder cannot be written; the old file is intact.
@@ -54,13 +61,22 @@ def save_checkpoint(
         _flatten(part, name, tensors, plain)
     meta = {"schema": str(SCHEMA), "plain": json.dumps(plain), "facts": json.dumps(dict(facts))}
     meta["sha256"] = _sum(tensors, meta["plain"], meta["facts"])
-    _keep_older(path)
+    _keep_older(path, keep)
     write_whole(path, save(tensors, meta))
 
 
-def older(path: Path) -> Path:
-    """The checkpoint before the newest."""
-    return path.with_name(f"previous{path.suffix}")
+def older(path: Path, by: int = 1) -> Path:
+    """The checkpoint before the newest, or the one ``by`` places before it."""
+    return path.with_name(f"previous{by if by > 1 else ''}{path.suffix}")
+
+
+def kept(path: Path) -> list[Path]:
+    """The newest checkpoint, there or not, and those before it that are there, in order."""
+    found = {}
+    for one in path.parent.glob(f"previous*{path.suffix}"):
+        if match := re.fullmatch(r"previous(\d*)", one.stem):
+            found[int(match[1] or 1)] = one
+    return [path, *(found[by] for by in sorted(found))]
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
@@ -100,20 +116,22 @@ def _check_parts(parts: Mapping[str, Stateful], plain: Mapping[str, Any]) -> Non
 
 
 def readable(path: Path, say: Callable[[str], None]) -> Path:
-    """The newest checkpoint, or the one before where that is damaged.
+    """The newest checkpoint, or where that is damaged the newest before it that is not.
 
     Raises:
-        DataError: Neither can be read.
+        DataError: None can be read; it is about the newest.
     """
-    try:
-        load_checkpoint(path, {})
-    except DataError as error:
-        if not older(path).is_file():
-            raise
-        load_checkpoint(older(path), {})
-        say(f"warning: {error}; going on from the one before, {older(path).name}")
-        return older(path)
-    return path
+    damage: DataError | None = None
+    for one in kept(path):
+        try:
+            load_checkpoint(one, {})
+        except DataError as error:
+            damage = damage or error
+            continue
+        if damage:
+            say(f"warning: {damage}; going on from one before, {one.name}")
+        return one
+    raise damage or DataError(f"{path}: is not there")
 
 
 def read_place(path: Path, processes: int) -> str:
@@ -148,14 +166,22 @@ def _sum(tensors: Mapping[str, Tensor], *texts: str) -> str:
     return found.hexdigest()
 
 
-def _keep_older(path: Path) -> None:
+def _keep_older(path: Path, keep: int) -> None:
     """The newest becomes `older`, and stays where it is until another takes its place."""
     spare = path.with_name(f".{older(path).name}.part")
     with contextlib.suppress(OSError):  # some file systems know no links; then there is no older
+        for one in kept(path)[keep:]:
+            one.unlink()
+        if older(path).exists() and path.samefile(older(path)):
+            return  # the write that was to follow did not come about
+        for by in range(keep - 1, 1, -1):
+            with contextlib.suppress(FileNotFoundError):  # there are not so many yet
+                older(path, by - 1).replace(older(path, by))
         spare.unlink(missing_ok=True)
         try:
-            os.link(path, spare)
-            spare.replace(older(path))
+            if keep > 1:
+                os.link(path, spare)
+                spare.replace(older(path))
         finally:
             spare.unlink(missing_ok=True)  # renaming a link to another of the same file is nothing
 

@@ -216,6 +216,8 @@ class RunConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int = 0
     """CPU threads; 0 takes all cores. One thread makes resuming bit-exact."""
+    checkpoints: int = 2
+    """The newest that stay in the run folder; --resume passes over those that are damaged."""
     windows: WindowConfig = field(default_factory=WindowConfig)
     sensors: SensorConfig = field(default_factory=SensorConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
@@ -233,6 +235,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check("threads", self.threads, 0 <= self.threads <= 1024, "in [0, 1024]")
+        _check("checkpoints", self.checkpoints, 1 <= self.checkpoints <= 1000, "in [1, 1000]")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "in [0, 2^32)")
 
 

@@ -63,8 +63,11 @@ class Course:
         resume: bool,
         say: Callable[[str], None],
         world: World = ALONE,
+        keep: int = 2,
     ) -> None:
         self.folder = folder
+        self.keep = keep
+        """Checkpoints that stay."""
         self.world = world
         self.seed = seed
         self.say = say
@@ -288,7 +291,7 @@ class Course:
         }
         state = states(self._parts)
         if self.world.first:
-            save_checkpoint(self.last, state, facts)
+            save_checkpoint(self.last, state, facts, self.keep)
         self._clock.saved = time.perf_counter()
 
     def _compare(self) -> None:

@@ -41,8 +41,8 @@ MODEL_FILE, METRICS_FILE = "model.safetensors", "metrics.jsonl"
 PLACE_TEMPERATURE = 0.1
 """Of the softmax over cosines to the centroids."""
 TAKES_VIDEO_ENCODER = ("imu2clip", "primus", "comodo", "global")
-LATER = frozenset({"imu2clip", "primus", "comodo", "cav_mae", "tested"})
-"""Sections that runs of before 0.2 lack."""
+LATER = frozenset({"checkpoints", "imu2clip", "primus", "comodo", "cav_mae", "tested"})
+"""Entries that runs of before 0.2 lack."""
 CONFIG_BYTES = 1_000_000
 """A longer configuration is not one of ours; reading YAML takes seconds a megabyte."""
 UNIT_EPS = 1e-6

@@ -106,7 +106,8 @@ def _train(
     if stage1_from is not None:
         _take_spatial(model, config, stage1_from, Path(about["data"]))
         about["stage1_from"] = stage1_from.name
-    course = Course(out, config.seed, resume=resume, say=say, world=world)
+    keep = config.checkpoints
+    course = Course(out, config.seed, resume=resume, say=say, world=world, keep=keep)
     if world.first:
         save_config(out, config, about)
         write_json(out / ENV_FILE, environment(device, world))
