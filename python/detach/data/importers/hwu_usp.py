@@ -7,6 +7,7 @@ together, and what they differ in length is told; `motion_sync` can measure it i
 """
 
 import dataclasses
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.data.decoding import probe_apart
-from detach.data.importers.motion_sync import Switchings, fit_lags
+from detach.data.importers.motion_sync import Switchings, fit_lags, residuals
+from detach.data.importers.own_count import count_windows
 from detach.data.quality_camera import see_motion
 from detach.data.recording import (
     Dataset,
@@ -106,7 +108,7 @@ def import_hwu_usp(
                 say(note)
         _describe(part, found, channels)
     dataset = read_dataset(out)
-    windows = sum(max(0, int(r.duration_s) - 1) for r in dataset.recordings())
+    windows, _ = count_windows(dataset, "activity")
     say(
         f"{len(found)} sequences of {len({s.subject for s in found})} subjects, {windows} windows "
         f"of 2 s every 1 s; the paper has {PAPER_WINDOWS} of 80 sequences"
@@ -264,17 +266,22 @@ def _set_clocks(
 ) -> list[str]:
     """Measures how late the films of each subject are, and writes it; says what was found."""
     recordings = [read_recording(folder) for folder in folders]
-    pairs = list(zip(recordings, found, strict=True))
-    lags = fit_lags([_switchings(recording, files, names) for recording, files in pairs])
-    for recording in recordings:
+    pairs = zip(recordings, found, strict=True)
+    turned = [_switchings(recording, files, names) for recording, files in pairs]
+    lags = fit_lags(turned)
+    own_s, whole_s = residuals(turned, lags)
+    for recording, off_s in zip(recordings, own_s, strict=True):
         lag = lags[recording.subject]
         if lag.sure:
             track = dataclasses.replace(recording.videos[0], start_s=round(-lag.lag_s, 4))
             clock = {"offset_s": round(lag.lag_s, 4), "clear": round(lag.clear, 2)}
+            if math.isfinite(off_s):  # nothing need turn in a sequence
+                clock["residual_s"] = round(off_s, 4)
             notes = {**recording.notes, "clock": clock}
             write_recording(dataclasses.replace(recording, videos=(track,), notes=notes))
     return [
-        f"{name}: films {lag.lag_s:+.2f} s late, {lag.clear:.1f} times likelier than any other"
+        f"{name}: films {lag.lag_s:+.2f} s late, {lag.clear:.1f} times likelier than any other, "
+        f"residual {1000 * whole_s[name]:.0f} ms of {lag.turns} switchings"
         if lag.sure
         else f"{name}: how late films are cannot be told; taken to be 0"
         for name, lag in sorted(lags.items())

@@ -8,7 +8,7 @@ all other sessions, closings turned round in time, is a template, and a session'
 fits best.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +30,13 @@ SLOW_S = 20.0
 """What lasts longer is light, not motion."""
 COARSE = 2
 """So many cells a side make a patch."""
-CHANCE = 0.5
+CHANCE = 2.0
 """Of a template, what is below so many standard deviations of chance is left out."""
 ROUNDS = 10
 CLEAR, APART_S = 1.3, 1.0
 """A lag is told when its fit exceeds any other so many times that is more than so far away."""
+NEAR_S = 1.0
+"""How far from the lag of its session a single switching is looked for."""
 FEWEST = 6
 """Switchings that a session must have."""
 
@@ -102,6 +104,50 @@ def fit_lags(sequences: Sequence[Switchings]) -> dict[str, Fitted]:
     return {name: Fitted(*found[name], int(s.turns.sum())) for name, s in sessions.items()}
 
 
+def residuals(
+    sequences: Sequence[Switchings], lags: Mapping[str, Fitted]
+) -> tuple[list[float], dict[str, float]]:
+    """How far single switchings are off the lag of their session, in s.
+
+    Each is laid over the template of the other sessions by itself, up to `NEAR_S` to either side.
+
+    Returns:
+        The median distance in each sequence, and in each session; NaN where nothing turned.
+    """
+    switches = sorted({name for s in sequences for name in (*s.on_s, *s.off_s)})
+    parts = [(s.session, _around(s, switches)) for s in sequences]
+    off: list[Floats] = []
+    for sequence in sequences:
+        others = [(p, lags[n].lag_s) for n, p in parts if n != sequence.session]
+        opening = _template(others or [(p, lags[n].lag_s) for n, p in parts])
+        off.append(_turns_off(sequence, dict(zip(switches, opening, strict=True)), lags))
+    whole = {
+        name: np.concatenate([o for o, s in zip(off, sequences, strict=True) if s.session == name])
+        for name in lags
+    }
+    return [_middle(o) for o in off], {name: _middle(o) for name, o in whole.items()}
+
+
+def _turns_off(
+    sequence: Switchings, opening: Mapping[str, Rows], lags: Mapping[str, Fitted]
+) -> Floats:
+    """Distance of every switching [n] that fits somewhere from the lag of its session."""
+    lag_s, found = lags[sequence.session].lag_s, []
+    middle, near = REACH - HALF + round(lag_s * HZ), round(NEAR_S * HZ)
+    firsts = range(max(0, middle - near), min(2 * (REACH - HALF), middle + near) + 1)
+    for name, closing, seen in _pieces(sequence, *_on_grid(sequence.motion)):
+        own = opening[name][:: -1 if closing else 1]
+        fits = [float(np.vdot(own, seen[i : i + 2 * HALF + 1])) for i in firsts]
+        best = int(np.argmax(fits))
+        if fits[best] > 0:
+            found.append(firsts[best] / HZ - WITHIN_S - lag_s)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _middle(off: Floats) -> float:
+    return float(np.median(np.abs(off))) if len(off) else float("nan")
+
+
 def _fit(
     name: str,
     sessions: Mapping[str, _Session],
@@ -153,18 +199,23 @@ def _both(a: _Session, b: _Session) -> _Session:
 
 def _around(sequence: Switchings, switches: Sequence[str]) -> _Session:
     grid_s, seen = _on_grid(sequence.motion)
-    padded = np.pad(seen, ((REACH, REACH), (0, 0)))
-    made = []
-    for turns in (sequence.on_s, sequence.off_s):
-        total = np.zeros((len(switches), 2 * REACH + 1, seen.shape[1]), dtype=np.float32)
-        for k, name in enumerate(switches):
-            for t_s in turns.get(name, np.zeros(0)):
-                middle = round((float(t_s) - grid_s[0]) * HZ)
-                if 0 <= middle < len(seen):
-                    total[k] += padded[middle : middle + 2 * REACH + 1]
-        made.append(total)
+    shape = (len(switches), 2 * REACH + 1, seen.shape[1])
+    on, off = (np.zeros(shape, dtype=np.float32) for _ in range(2))
+    for name, closing, piece in _pieces(sequence, grid_s, seen):
+        (off if closing else on)[switches.index(name)] += piece
     count = [sum(len(t.get(n, ())) for t in (sequence.on_s, sequence.off_s)) for n in switches]
-    return _Session(made[0], made[1], np.array(count, dtype=np.int64))
+    return _Session(on, off, np.array(count, dtype=np.int64))
+
+
+def _pieces(sequence: Switchings, grid_s: Floats, seen: Rows) -> Iterator[tuple[str, bool, Rows]]:
+    """Switch, whether it turned off, and the motion around that [2 REACH + 1, P], one by one."""
+    padded = np.pad(seen, ((REACH, REACH), (0, 0)))
+    for closing, turns in ((False, sequence.on_s), (True, sequence.off_s)):
+        for name, times in turns.items():
+            for t_s in times.tolist():
+                middle = round((t_s - grid_s[0]) * HZ)
+                if 0 <= middle < len(seen):
+                    yield name, closing, padded[middle : middle + 2 * REACH + 1]
 
 
 def _on_grid(motion: Motion) -> tuple[Floats, Rows]:
