@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -79,6 +80,10 @@ def test_one_page_holds_tables_and_figures(finished: Path) -> None:
     for number in (4, 5, 6, 8, 10):
         assert f"Figure {number}." in page
     assert page.count("<svg") == 5
+    files = sorted(path.name for path in (finished / "figures").iterdir())
+    assert files == ["10-tiny.svg", "4-tiny.svg", "5-tiny.svg", "6-tiny.svg", "8-tiny.svg"]
+    drawn = ET.parse(finished / "figures/4-tiny.svg").getroot()  # noqa: S314 -- our own
+    assert "--ink: #" in "".join(drawn.itertext())
     assert ">not run" not in page
 
 

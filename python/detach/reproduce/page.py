@@ -17,6 +17,7 @@ from detach.reproduce.rows import LEAD, ROWS
 from detach.reproduce.tables import THEIRS, Filled, theirs
 
 PAGE_FILE = "index.html"
+FIGURES_FOLDER = "figures"
 
 
 def write(
@@ -25,7 +26,7 @@ def write(
     data: Sequence[Sequence[str]],
     pictures: Sequence[Picture],
 ) -> Path:
-    """Writes index.html.
+    """Writes index.html, and every figure as a file of its own beside it.
 
     Args:
         out: Folder.
@@ -33,16 +34,13 @@ def write(
         data: Lines of Table 7, its head first; none leaves it out.
         pictures: Figures, and why some are not there.
     """
-    folder = resources.files("detach.report")
-    page = folder.joinpath("page.html.j2").read_text(encoding="utf-8")
-    style = page[page.index("<style>") : page.index("</style>") + len("</style>")]
-    text = folder.joinpath("reproduction.html.j2").read_text(encoding="utf-8")
+    text = resources.files("detach.report").joinpath("reproduction.html.j2").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters.update(number=number, spread=spread, signed=signed)
     context: dict[str, Any] = {
-        "style": Markup(style),  # noqa: S704  our own
+        "style": Markup(f"<style>{_style()}</style>"),  # noqa: S704  our own
         "version": __version__,
         "tables": filled,
         "rows": ROWS,
@@ -53,6 +51,24 @@ def write(
         "pictures": [(p, Markup(p.svg)) for p in pictures],  # noqa: S704  our own
         "script": Markup(hover.script()) if any(p.points for p in pictures) else "",  # noqa: S704
     }
+    _save(out / FIGURES_FOLDER, pictures)
     path = out / PAGE_FILE
     write_whole(path, environment.from_string(text).render(**context).encode())
     return path
+
+
+def _save(folder: Path, pictures: Sequence[Picture]) -> None:
+    """NUMBER-DATA.svg of each figure, with the colours of the page, light and dark."""
+    colours = _style().partition("\n* {")[0]
+    for picture in pictures:
+        tag, found, rest = picture.svg.partition(">")
+        if found and tag.startswith("<svg"):
+            folder.mkdir(exist_ok=True)
+            name = f"{picture.number}-{picture.data.replace(' ', '-')}.svg"
+            write_whole(folder / name, f"{tag}><style>{colours}\n</style>{rest}".encode())
+
+
+def _style() -> str:
+    """That of a run's page."""
+    page = resources.files("detach.report").joinpath("page.html.j2").read_text("utf-8")
+    return page.partition("<style>")[2].partition("</style>")[0]
