@@ -67,7 +67,7 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"demo, hwu, paper, small"):
+    with pytest.raises(UsageError, match=r"brief, demo, hwu-brief, hwu, paper, small"):
         recipes.find(tmp_path / "none.yaml")
 
 
