@@ -23,6 +23,7 @@ from detach.share import Share
 from .world_jobs import SMALL  # type: ignore[import-not-found]
 from .worlds import Nursery, free_port  # type: ignore[import-not-found]
 
+pytestmark = pytest.mark.timeout(900)  # what all tests share takes minutes on a busy machine
 LIMIT = {"float64": 1e-12, "float32": 2e-6}
 long = pytest.mark.skipif("DETACH_LONG" not in os.environ, reason="DETACH_LONG asks for it")
 
@@ -37,10 +38,34 @@ def two(nursery: Nursery, tiny_dataset: Path, tmp_path_factory: pytest.TempPathF
     return nursery.run(2, folder, *jobs), folder
 
 
+SHORT: dict[str, dict[str, Any]] = {
+    name: {"preset": name, "ring": k % 2 == 0, "stage1": {"epochs": 4}, "stage2": {"epochs": 6}}
+    for k, name in enumerate(PRESETS)
+}
+"""Two steps an epoch: 20 in all."""
+
+
+def short_runs(data: Path) -> list[list[str]]:
+    return [["training", str(data), json.dumps(SHORT[name]), name] for name in SHORT]
+
+
 @pytest.fixture(scope="module")
-def four(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def one(nursery: Nursery, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of short runs by one process."""
+    folder = tmp_path_factory.mktemp("one")
+    nursery.run(1, folder, *short_runs(tiny_dataset))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(
+    nursery: Nursery, tiny_dataset: Path, one: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """One world of four for all that is asked of it; ``one`` has prepared the pictures."""
+    assert one.is_dir()
     folder = tmp_path_factory.mktemp("four")
-    return nursery.run(4, folder, ["losses"], ["norms"], ["banks"]), folder
+    jobs = [["losses"], ["norms"], ["banks"], *short_runs(tiny_dataset)]
+    return nursery.run(4, folder, *jobs), folder
 
 
 @pytest.mark.parametrize("world", ["two", "four"])
@@ -90,6 +115,14 @@ def test_a_run_is_that_of_one_process(
 ) -> None:
     nursery.run(1, tmp_path, ["training", str(tiny_dataset)])
     assert_same_run(tmp_path, two[1])
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_four_processes_train_every_preset_as_one(one: Path, four: Any, name: str) -> None:
+    """Both stages, and 20 steps; the ring for every other preset, and DETACH_LONG for the rest."""
+    assert_same_run(one / name, four[1] / name)
+    rows = [json.loads(x) for x in (one / name / "run/metrics.jsonl").read_text().splitlines()]
+    assert sum(row["step"] for row in rows if "losses" in row) >= 20
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -157,20 +157,25 @@ def banks(world: World, _: Path) -> dict[str, float]:
 
 
 def training(world: World, folder: Path, data: str, *words: str) -> dict[str, Any]:
-    """A whole run in float64; the clustering of stage 1 is kept too."""
+    """A whole run in float64; the clustering of stage 1 is kept too.
+
+    ``words``: changes as JSON, and a folder of its own where a world trains several.
+    """
     changes = json.loads(words[0]) if words else {}
+    folder = folder.joinpath(*words[1:])
+    folder.mkdir(exist_ok=True)
     in_float64()
+    kept: list[OnlineClustering] = []
+    start, ring_bytes = OnlineClustering.start, contrast.RING_BYTES
     if changes.pop("ring", False):
         contrast.RING_BYTES = 0
-    config = configured(changes)
-    kept: list[OnlineClustering] = []
-    start = OnlineClustering.start
 
     def keep(*arguments: Any) -> OnlineClustering:
         kept.append(start(*arguments))
         return kept[-1]
 
     OnlineClustering.start = keep  # type: ignore[assignment, method-assign]
+    config = configured(changes)
     material = train.load_material(Path(data), config, print)
     samples = material.windows.samples.astype("float64")
     material = replace(material, windows=replace(material.windows, samples=samples))
@@ -178,6 +183,7 @@ def training(world: World, folder: Path, data: str, *words: str) -> dict[str, An
     if world.first and kept:
         state = {k: v.contiguous() for k, v in kept[-1].state_dict().items()}
         save_file(state, folder / "clustering.safetensors")
+    OnlineClustering.start, contrast.RING_BYTES = start, ring_bytes  # type: ignore[method-assign]
     return {}
 
 
