@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Weighted F1 of ``a`` minus that of ``b``, predictions averaged over seeds."""
+    """Weighted F1 of ``a`` minus that of ``b``, predictions averaged over the seeds both have."""
 
     a: str
     b: str
@@ -214,17 +214,36 @@ def _differences(
     """Every method against the first, and the first against every reference."""
     if len(answers) < 2 or blocks.count < 2 or answers[0][1][0].kind != "method":
         return ()
+    (a, own), *others = answers
+    pairs = []
+    for b, found in others:
+        (value, draws), (other, other_draws) = (
+            _averaged(x, task, blocks) for x in _of_shared_seeds(own, found)
+        )
+        pairs.append(Difference(a, b, value - other, *interval(draws - other_draws)))
+    return tuple(pairs)
+
+
+def _of_shared_seeds(
+    own: Sequence[Answer], other: Sequence[Answer]
+) -> tuple[Sequence[Answer], Sequence[Answer]]:
+    """Both at the seeds that both have: a mean of three runs is better than one run is.
+
+    All of them where one has no seeds, or they share none.
+    """
+    shared = {x.seed for x in own} & {x.seed for x in other} - {None}
+    if not shared:
+        return own, other
+    return [x for x in own if x.seed in shared], [x for x in other if x.seed in shared]
+
+
+def _averaged(answers: Sequence[Answer], task: Task, blocks: Blocks) -> tuple[float, Floats]:
+    """Weighted F1 of predictions averaged over seeds, and its draws."""
     labels = len(task.classes)
-    scored = []
-    for name, found in answers:
-        said = _mean([a.probability for a in found]).argmax(axis=1)
-        counts = confusion(task.truth, said, labels)
-        drawn = confusion_draws(task.truth, said, labels, blocks)
-        scored.append((name, float(weighted_f1(counts)), weighted_f1(drawn)))
-    a, value, draws = scored[0]
-    return tuple(
-        Difference(a, b, value - other, *interval(draws - others))
-        for b, other, others in scored[1:]
+    said = _mean([a.probability for a in answers]).argmax(axis=1)
+    counts = confusion(task.truth, said, labels)
+    return float(weighted_f1(counts)), weighted_f1(
+        confusion_draws(task.truth, said, labels, blocks)
     )
 
 
