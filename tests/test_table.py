@@ -11,9 +11,9 @@ from detach.scores import cut_blocks
 
 N, LABELS = 240, 3
 RNG = np.random.default_rng(5)
-TRUTH = (np.arange(N) % LABELS).astype(np.int32)
-RECORDING = (np.arange(N) // 60).astype(np.int32)
-START_S = (np.arange(N) % 60).astype(np.float32) * 2
+TRUTH = (np.arange(N) % LABELS).astype(np.int64)
+RECORDING = (np.arange(N) // 60).astype(np.int64)
+START_S = (np.arange(N) % 60).astype(np.float64) * 2
 
 
 def answer(name: str, seed: int | None, noise: float = 1.6) -> Answer:
@@ -32,7 +32,7 @@ def task() -> Task:
         recordings=("r",) * 4,
         recording=RECORDING,
         start_s=START_S,
-        index=np.arange(N, dtype=np.int32),
+        index=np.arange(N, dtype=np.int64),
         truth=TRUTH,
         answers=(),
         train_items=0,
