@@ -33,7 +33,7 @@ from detach.train import Material, load_material, train
 Say = Callable[[str], None]
 SHARED = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
 """Options that stage 1 depends on."""
-OF_MACHINE = ("threads", "device", "precision")
+OF_MACHINE = ("threads", "device", "precision", "checkpoints")
 """Options that a run may differ in and still be the same row."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 TO_WRITE = 0.15
