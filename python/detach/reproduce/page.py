@@ -65,7 +65,9 @@ def _save(folder: Path, pictures: Sequence[Picture]) -> None:
         if found and tag.startswith("<svg"):
             folder.mkdir(exist_ok=True)
             name = f"{picture.number}-{picture.data.replace(' ', '-')}.svg"
-            write_whole(folder / name, f"{tag}><style>{colours}\n</style>{rest}".encode())
+            text = f"{tag}><style>{colours}\n</style>{rest}"
+            lines = (line.rstrip() for line in text.splitlines())  # matplotlib leaves spaces there
+            write_whole(folder / name, ("\n".join(lines) + "\n").encode())
 
 
 def _style() -> str:
