@@ -1,6 +1,7 @@
 """`detach reproduce`: its queue, its budget, and what it keeps."""
 
 import fcntl
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from detach.course import Course
 from detach.errors import DivergedError, MachineError, UsageError
 from detach.reproduce import queue as queueing
 from detach.reproduce import reproduce
-from detach.reproduce.costs import Costs, timed
+from detach.reproduce.costs import Costs, stage_seconds, timed
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
@@ -69,6 +70,21 @@ def test_a_row_that_seemed_too_long_comes_again(
     reproduce(options(tmp_path / "out", homely, recipe, tables=(2,), budget="1h"), quiet)
     assert ran == ["no-temporal-weight", "no-spatial-weight"]
     assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_a_probe_leaves_out_the_epoch_that_sets_things_up(tmp_path: Path) -> None:
+    """Of two batches it would be most of the time, and count for every epoch of a run."""
+    ends_s = {"stage1": (20.0, 21.0), "stage2": (26.0, 29.0)}
+    rows = [
+        {"stage": stage, "losses": {}, "elapsed_s": at}
+        for stage, both in ends_s.items()
+        for at in both
+    ]
+    warning = {"stage": "stage2", "epoch": 1, "warning": "no line of an epoch"}
+    lines = [json.dumps(row) for row in (*rows[:2], warning, *rows[2:])]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"cut']))
+    assert stage_seconds(tmp_path) == {"stage1": 10.5, "stage2": 4.0}
+    assert stage_seconds(tmp_path, warm=True) == {"stage1": 1.0, "stage2": 3.0}
 
 
 def test_rows_that_were_not_run_say_so(

@@ -56,7 +56,7 @@ class Costs:
         return _key(data, config) in self._known
 
     def probe(self, data: str, config: RunConfig, material: Material, folder: Path) -> None:
-        """Trains an epoch of every stage on two batches, and scales to all windows."""
+        """Trains two epochs of every stage on two batches, and scales the second to all windows."""
         index = material.parts["pretrain"]
         size = max(config.stage1.batch_size, config.stage2.batch_size)
         few = index[: max(2 * size, 64)]
@@ -64,7 +64,7 @@ class Costs:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             run = train(small, folder / "run", _shortest(config), say=lambda _: None)
-            rates = stage_seconds(run)
+            rates = stage_seconds(run, warm=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         scale = len(index) / max(len(few), 1) if config.method != "supervised" else 1.0
@@ -79,17 +79,16 @@ class Costs:
         write_whole(self._path, json.dumps(self._known, indent=1, sort_keys=True).encode())
 
 
-def stage_seconds(run: Path) -> Rates:
-    """Seconds an epoch of each stage, from a run's log."""
-    rates: Rates = {}
-    before, stage, epochs = 0.0, "", 0
-    start = 0.0
+def stage_seconds(run: Path, *, warm: bool = False) -> Rates:
+    """Seconds an epoch of each stage, from a run's log; ``warm`` leaves the first of each out."""
+    ends: dict[str, list[float]] = {}
+    before = 0.0
     for row in _rows(run):
-        if row["stage"] != stage:
-            stage, epochs, start = row["stage"], 0, before
-        epochs += 1
-        before = float(row["elapsed_s"])
-        rates[stage] = (before - start) / epochs
+        ends.setdefault(row["stage"], [before]).append(before := float(row["elapsed_s"]))
+    rates: Rates = {}
+    for stage, at_s in ends.items():
+        counted = at_s[1:] if warm and len(at_s) > 2 else at_s
+        rates[stage] = (counted[-1] - counted[0]) / (len(counted) - 1)
     return rates
 
 
@@ -129,13 +128,13 @@ def _epochs(config: RunConfig) -> dict[str, int]:
 
 
 def _shortest(config: RunConfig) -> RunConfig:
-    """One epoch of each stage; the first of stage 1 already with video."""
-    last = min(config.stage2.epochs, 1)
+    """Two epochs of each stage, as the first sets things up; in stage 1 both with video."""
+    last = min(config.stage2.epochs, 2)
     return replace(
         config,
-        stage1=replace(config.stage1, epochs=1, warmup_epochs=0, joint_epochs=1),
+        stage1=replace(config.stage1, epochs=2, warmup_epochs=0, joint_epochs=2),
         stage2=replace(config.stage2, epochs=last),
-        supervised=replace(config.supervised, epochs=1),
+        supervised=replace(config.supervised, epochs=2),
     )
 
 
