@@ -83,7 +83,18 @@ def test_kitchens_that_are_damaged(some: Path, tmp_path: Path) -> None:
         import_hwu_usp(root, tmp_path / "out")
 
 
-def filmed(lag_s: float, seed: int, switches: int = 4, turns: int = 6) -> Switchings:
+Moves = tuple[tuple[float, float], tuple[float, float], float]
+"""When something moves in a door's corner, by its opening and by its closing, and how much."""
+DOORS: Moves = ((0.0, 1.0), (-1.0, 0.0), 4.0)
+
+
+def filmed(
+    lag_s: float,
+    seed: int,
+    switches: int = 4,
+    turns: int = 6,
+    moves: tuple[Moves, ...] = (DOORS,),
+) -> Switchings:
     """Doors that move for a second after opening and before closing, each in its own corner."""
     rng = np.random.default_rng(seed)
     t_s = np.arange(450) / 10
@@ -91,12 +102,13 @@ def filmed(lag_s: float, seed: int, switches: int = 4, turns: int = 6) -> Switch
     on_s, off_s = {}, {}
     opened = np.sort(rng.uniform(6, 36, turns))
     for k in range(switches):
-        mine = opened[k::switches]
+        mine, y, x = opened[k::switches], 3 * (k // 2), 4 * (k % 2)
         on_s[f"c{k}"], off_s[f"c{k}"] = mine, mine + 3
         for on, off in zip(mine, mine + 3, strict=True):
-            for a, b in ((on, on + 1), (off - 1, off)):
-                moving = (t_s >= a + lag_s) & (t_s < b + lag_s)
-                cells[moving, 3 * (k // 2) : 3 * (k // 2) + 3, 4 * (k % 2) : 4 * (k % 2) + 4] += 4
+            for opening, closing, much in moves:
+                for at, (a, b) in ((on, opening), (off, closing)):
+                    moving = (t_s >= at + a + lag_s) & (t_s < at + b + lag_s)
+                    cells[moving, y : y + 3, x : x + 4] += much
     return Switchings(f"s{seed // 10}", Motion(t_s, cells), on_s, off_s)
 
 
@@ -115,6 +127,19 @@ def test_sessions_tell_their_lag_by_what_moves_when_switches_turn() -> None:
     still = [Switchings("s0", s.motion, {}, {}) for s in films[:2]]
     assert not fit_lags(still)["s0"].sure
     assert np.isnan(residuals(still, fit_lags(still))[0]).all()
+
+
+def test_hands_that_come_sooner_than_they_leave_make_no_lag() -> None:
+    lags = {"s0": 1.0, "s1": -1.0, "s2": 0.4}
+    hands: Moves = ((-2.0, -0.7), (0.4, 1.7), 6.0)
+    films = [
+        filmed(lag, 10 * i + j, moves=(DOORS, hands))
+        for i, lag in enumerate(lags.values())
+        for j in range(4)
+    ]
+    found = fit_lags(films)
+    for name, lag in lags.items():
+        assert found[name].lag_s == pytest.approx(lag, abs=TOLERANCE_S)
 
 
 def test_a_wrong_lag_shows_in_the_residual() -> None:
@@ -138,7 +163,7 @@ def test_films_that_cannot_tell_are_left_as_they_are(some: Path, tmp_path: Path)
 
 @pytest.mark.slow
 def test_films_of_a_kitchen_are_put_right_over_their_whole_length(tmp_path: Path) -> None:
-    """Twenty sequences of four subjects; hands move before doors do, so films seem 0.1 s early."""
+    """Twenty sequences of four subjects, to the 100 ms that were asked for."""
     pytest.importorskip("mujoco")
     home = Options(home="hwu", minutes=14.85, runs=20, seed=3)
     planted = {"s01": (3.0, 100.0), "s02": (-3.0, -100.0), "s03": (0.4, 100.0)}
@@ -152,7 +177,6 @@ def test_films_of_a_kitchen_are_put_right_over_their_whole_length(tmp_path: Path
         clock, last_s = recording.notes["clock"], 1e-6 * drift_ppm * recording.duration_s
         assert recording.video().start_s == -clock["offset_s"]
         off_s[recording.subject] = clock["offset_s"] - offset_s
-        assert max(abs(off_s[recording.subject] - x) for x in (0.0, last_s)) <= 0.15
+        assert max(abs(off_s[recording.subject] - x) for x in (0.0, last_s)) <= 0.1
         assert clock["residual_s"] < 0.6
     assert len(off_s) == 4
-    assert np.ptp(list(off_s.values())) <= 0.12  # among themselves

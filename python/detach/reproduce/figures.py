@@ -240,7 +240,8 @@ def _labels(out: Path, data: str) -> tuple[str, str]:
     caption = (
         f"A linear probe with C = {few_labels.C:g} on so many labelled windows of each class, "
         f"{few_labels.DRAWS} draws; bands reach from the worst to the best draw and seed. "
-        "Supervised: the network trained on as many. Windows were drawn from the whole training "
+        "Supervised: the network trained on as many. Shuffled: taught by the pictures of other "
+        "windows. Windows were drawn from the whole training "
         "part, so even one a class supposes that somebody knew where to look."
     )
     return our_figures.label_budget(curves, ticks), caption
@@ -267,6 +268,7 @@ def _places(out: Path, data: str) -> tuple[str, str]:
     return our_figures.place_counts(curve, chosen, known, f1), caption
 
 
+_LABELS = ("supervised", *(f"supervised-{n}" for n in few_labels.BUDGETS))
 _RIVALS = ("infonce", "global", "imu2clip", "primus", "comodo", "cav-mae")
 FIGURES: Mapping[int, Figure] = {
     4: Figure("Weights of negatives over training", (LEAD,), _weights),
@@ -278,7 +280,7 @@ FIGURES: Mapping[int, Figure] = {
     10: Figure("Pseudo-labels that change", (LEAD,), _changes),
     11: Figure(
         "What a few labels are worth (ours)",
-        (LEAD, *_RIVALS, "supervised", *(f"supervised-{n}" for n in few_labels.BUDGETS)),
+        (LEAD, *_RIVALS, *_LABELS, "shuffled"),
         _labels,
     ),
     16: Figure(

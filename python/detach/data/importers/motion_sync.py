@@ -6,6 +6,11 @@ are laid over one another. And in all sessions the same cupboard moves in the sa
 picture, for a closing as for an opening in reverse: what the picture does around the switchings of
 all other sessions, closings turned round in time, is a template, and a session's lag is where it
 fits best.
+
+Hands set off for a cupboard sooner before it opens than they leave after it is closed, so that
+openings and closings turned round are alike at a lag that is a little wrong, by the same for all.
+What stands still until a contact parts, and again once it has closed, is the door: all lags are put
+right by where such motion sets in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +40,8 @@ CHANCE = 2.0
 ROUNDS = 10
 CLEAR, APART_S = 1.3, 1.0
 """A lag is told when its fit exceeds any other so many times that is more than so far away."""
+EDGE_S = 0.4
+"""Motion of so long before and after says where it sets in, at most so far from the contact."""
 NEAR_S = 1.0
 """How far from the lag of its session a single switching is looked for."""
 FEWEST = 6
@@ -101,7 +108,11 @@ def fit_lags(sequences: Sequence[Switchings]) -> dict[str, Fitted]:
             found[name] = _fit(name, sessions, found, [n for n in order if n != name])
         if max(abs(found[n][0] - b) for n, b in zip(order, before, strict=True)) < 0.2 / HZ:
             break
-    return {name: Fitted(*found[name], int(s.turns.sum())) for name, s in sessions.items()}
+    late_s = _doors_late([(sessions[name], found[name][0]) for name in order])
+    return {
+        name: Fitted(found[name][0] + late_s, found[name][1], int(session.turns.sum()))
+        for name, session in sessions.items()
+    }
 
 
 def residuals(
@@ -169,6 +180,26 @@ def _template(parts: Sequence[tuple[_Session, float]]) -> Rows:
     turns = sum((session.turns for session, _ in parts), np.zeros_like(parts[0][0].turns))
     chance = CHANCE * np.sqrt(np.maximum(turns, 1)).astype(np.float32)
     return np.asarray(np.maximum(total - chance[:, None, None], 0.0))
+
+
+def _doors_late(parts: Sequence[tuple[_Session, float]]) -> float:
+    """How much later than the lags say doors begin to move, and stop before; 0 where none do."""
+    pieces = [session.at(REACH - HALF + round(lag_s * HZ)) for session, lag_s in parts]
+    turns = sum((session.turns for session, _ in parts), np.zeros_like(parts[0][0].turns))
+    opened = _sets_in(sum((on for on, _ in pieces), np.zeros_like(pieces[0][0])), turns)
+    closed = _sets_in(sum((off[:, ::-1] for _, off in pieces), np.zeros_like(pieces[0][1])), turns)
+    return (opened - closed) / 2
+
+
+def _sets_in(motion: Rows, turns: NDArray[np.int64]) -> float:
+    """When patches begin to move, after the middle of ``motion`` [S, 2 HALF + 1, P], in s."""
+    n = round(EDGE_S * HZ)
+    until = np.pad(motion.cumsum(axis=1, dtype=np.float64), ((0, 0), (1, 0), (0, 0)))
+    at = HALF + np.arange(-n, n + 1)
+    more = until[:, at + n] - 2 * until[:, at] + until[:, at - n]
+    chance = CHANCE * np.sqrt(np.maximum(turns / 2, 1) * n)
+    clear = np.square(np.maximum(more - chance[:, None, None], 0.0)).sum(axis=(0, 2))
+    return float(clear @ (at - HALF) / clear.sum() / HZ) if clear.any() else 0.0
 
 
 def _own_curve(session: _Session) -> Floats:
