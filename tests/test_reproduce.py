@@ -17,16 +17,29 @@ from detach.config import preset
 from detach.data.recording import read_dataset
 from detach.errors import DataError, MachineError, UsageError
 from detach.evaluate import evaluate
-from detach.reproduce import Options, published, questions, reproduce
+from detach.reproduce import (
+    Options,
+    overview,
+    page,
+    paper,
+    published,
+    questions,
+    reproduce,
+)
 from detach.reproduce import queue as queueing
 from detach.reproduce.figures import FIGURES, Picture
+from detach.reproduce.lines import Line
+from detach.reproduce.paper import Reported
 from detach.reproduce.questions import Question, Try
 from detach.reproduce.queue import make_jobs
 from detach.reproduce.rows import LEAD, TABLES
+from detach.reproduce.tables import Filled
 from detach.results import read_results
+from detach.table import Difference
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
+SVG = "{http://www.w3.org/2000/svg}"
 SEED_0 = ("detach", "infonce", "no-spatial-weight")
 
 
@@ -72,6 +85,43 @@ def test_a_table_stands_beside_theirs(finished: Path) -> None:
     assert "3 switch, 1 acceleration" in text
     assert "| windows | " in text
     assert "5324" in text
+
+
+def line_of(name: str, value: float = 0.1, reported: Reported | None = None) -> Line:
+    less = Difference(LEAD, name, value, value - 0.05, value + 0.05)
+    return Line(name, None, less, reported, None)
+
+
+def test_rows_at_a_glance_stand_above_the_tables(tmp_path: Path) -> None:
+    lines = (
+        Line(LEAD, None, None, paper.FULL, None),
+        line_of("no-spatial-weight", -0.06, paper.ARXIV[2, "no-spatial-weight"]),
+        line_of("no-temporal-weight", 0.01),
+        line_of("supervised", 0.3),
+    )
+    filled = [Filled(2, "home", lines, None, "")]
+    shown = page.write(tmp_path, filled, [], [], overview.overviews(filled)).read_text()
+    assert shown.index("DETACH less every row") < shown.index("Table 2. Spatial")
+    drawn = ET.parse(tmp_path / "figures/rows-home.svg").getroot()  # noqa: S314 -- our own
+    words = [text.text for text in drawn.iter(f"{SVG}text")]
+    order = ["supervised by the labels", "w/o W temporal", "w/o W spatial"]
+    assert sorted((word for word in words if word in order), key=order.index) == order
+    height = [float(text.get("y", 0)) for name in order for text in drawn.iter(f"{SVG}text")
+              if text.text == name]  # fmt: skip
+    assert height == sorted(height)  # the furthest behind on top
+    assert "theirs, on their data" in words
+
+
+def test_a_difference_of_theirs_is_taken_from_the_table_that_has_one() -> None:
+    lead = Line(LEAD, None, None, paper.FULL, None)
+    one = Filled(1, "d", (lead, line_of("infonce")), None, "")
+    reported = paper.ARXIV[3, "infonce"]
+    three = Filled(3, "d", (lead, line_of("infonce", reported=reported)), None, "")
+    for tables in ((one, three), (three, one)):
+        (gap,) = overview.gaps_of(tables)
+        assert gap.name == "DETACH with InfoNCE"
+        assert gap.theirs == pytest.approx((0.14, 0.22))
+        assert overview.overviews(tables) == []  # of one row there is no picture
 
 
 def test_one_page_holds_tables_and_figures(finished: Path) -> None:

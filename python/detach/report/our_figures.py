@@ -1,7 +1,7 @@
 """Figures that the paper does not have, each from plain arrays to SVG."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ from detach.report.style import (
 
 Line = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 """Where, mean, lowest and highest over seeds."""
+
+
+class Gap(NamedTuple):
+    """How far the method is ahead of something else."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    theirs: tuple[float, ...] = ()
+    """The same as the authors report it, on each of their data sets."""
 
 
 @styled
@@ -79,6 +90,37 @@ def dots(rows: Sequence[tuple[str, float, float, float]]) -> str:
     ax.grid(visible=False)
     ax.grid(visible=True, axis="x")
     return to_svg(figure, "Weighted F1 of each run with its interval")
+
+
+@styled
+def gaps(rows: Sequence[Gap]) -> str:
+    """How far the method is ahead of every row, the furthest on top, and what the authors report.
+
+    Args:
+        rows: In the order shown.
+    """
+    figure, axes = new_figure(0.9 + 0.24 * len(rows))
+    ax = axes[0, 0]
+    ax.axvline(0, color=MUTED, lw=1)
+    for y, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+        colour = BLUE if row.low > 0 else ORANGE if row.high < 0 else GREY
+        ax.plot([row.low, row.high], [y, y], color=colour, lw=2.2, alpha=0.6)
+        ax.plot(row.value, y, marker="o", ms=5, color=colour)
+        ax.plot(row.theirs, [y] * len(row.theirs), ls="", marker="D", ms=4.5, mfc="none", mec=MUTED)
+    keys = (
+        *((BLUE, "o", BLUE, "ahead"), (ORANGE, "o", ORANGE, "behind")),
+        *((GREY, "o", GREY, "not told apart"), (MUTED, "D", "none", "theirs, on their data")),
+    )
+    shown = keys if any(row.theirs for row in rows) else keys[:-1]
+    for edge, marker, face, words in shown:
+        ax.plot([], [], ls="", marker=marker, ms=5, mec=edge, mfc=face, label=words)
+    figure.legend(loc="outside upper right", ncols=len(shown), fontsize=8, labelcolor=MUTED,
+                  handlelength=1.0)  # fmt: skip
+    ax.set_yticks(range(len(rows) - 1, -1, -1), [row.name for row in rows], color=INK, fontsize=8)
+    ax.set(ylim=(-0.7, len(rows) - 0.3), xlabel="weighted F1 of the method less that of the row")
+    ax.grid(visible=False)
+    ax.grid(visible=True, axis="x")
+    return to_svg(figure, "How far the method is ahead of every row, with intervals")
 
 
 @styled

@@ -12,6 +12,7 @@ from detach.errors import DetachError, UsageError
 from detach.reproduce import figures, page, published, tables
 from detach.reproduce.datasets import Found, find, together
 from detach.reproduce.lines import read_runs
+from detach.reproduce.overview import overviews
 from detach.reproduce.plan import show_left, show_plan
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
@@ -184,4 +185,4 @@ def _write(
         found = [*published.of_tables(filled, recipe), *published.of_answers(answers, of_homes)]
         found += published.of_labels(out, datasets, recipe) if 11 in drawn else []
         say(f"{published.append(options.append, found)} lines added to {options.append}")
-    return page.write(out, filled, lines, pictures)
+    return page.write(out, filled, lines, pictures, overviews(filled))

@@ -25,6 +25,7 @@ def write(
     filled: Sequence[Filled],
     data: Sequence[Sequence[str]],
     pictures: Sequence[Picture],
+    overviews: Sequence[Picture] = (),
 ) -> Path:
     """Writes index.html, and every figure as a file of its own beside it.
 
@@ -33,6 +34,7 @@ def write(
         filled: Tables with numbers.
         data: Lines of Table 7, its head first; none leaves it out.
         pictures: Figures, and why some are not there.
+        overviews: What stands above the tables, one a data set.
     """
     text = resources.files("detach.report").joinpath("reproduction.html.j2").read_text("utf-8")
     environment = jinja2.Environment(
@@ -48,23 +50,24 @@ def write(
         "theirs": theirs,
         "how": THEIRS.replace("*", ""),
         "data": data,
+        "overviews": [(p, Markup(p.svg)) for p in overviews],  # noqa: S704  our own
         "pictures": [(p, Markup(p.svg)) for p in pictures],  # noqa: S704  our own
         "script": Markup(hover.script()) if any(p.points for p in pictures) else "",  # noqa: S704
     }
-    _save(out / FIGURES_FOLDER, pictures)
+    _save(out / FIGURES_FOLDER, [*overviews, *pictures])
     path = out / PAGE_FILE
     write_whole(path, environment.from_string(text).render(**context).encode())
     return path
 
 
 def _save(folder: Path, pictures: Sequence[Picture]) -> None:
-    """NUMBER-DATA.svg of each figure, with the colours of the page, light and dark."""
+    """NUMBER-DATA.svg of each figure, rows-DATA.svg above the tables; in the page's colours."""
     colours = _style().partition("\n* {")[0]
     for picture in pictures:
         tag, found, rest = picture.svg.partition(">")
         if found and tag.startswith("<svg"):
             folder.mkdir(exist_ok=True)
-            name = f"{picture.number}-{picture.data.replace(' ', '-')}.svg"
+            name = f"{picture.number or 'rows'}-{picture.data.replace(' ', '-')}.svg"
             text = f"{tag}><style>{colours}\n</style>{rest}"
             lines = (line.rstrip() for line in text.splitlines())  # matplotlib leaves spaces there
             write_whole(folder / name, ("\n".join(lines) + "\n").encode())
