@@ -101,7 +101,7 @@ def test_a_run_longer_than_a_call_is_finished_by_several(
             slow(self, share)
 
         patch.setattr(Course, "_between_steps", dawdle)
-        assert call(1.0) == 0
+        assert call(0.5) == 0
     told = capsys.readouterr().out
     assert "no run was finished; no-spatial-weight, seed 0, is saved and goes on" in told
     assert "| w/o W spatial | 0 | not run |" in (out / "tables.md").read_text()
