@@ -87,8 +87,10 @@ def test_a_table_stands_beside_theirs(finished: Path) -> None:
     assert "5324" in text
 
 
-def line_of(name: str, value: float = 0.1, reported: Reported | None = None) -> Line:
-    less = Difference(LEAD, name, value, value - 0.05, value + 0.05)
+def line_of(
+    name: str, value: float = 0.1, reported: Reported | None = None, seeds: int = 3
+) -> Line:
+    less = Difference(LEAD, name, value, value - 0.05, value + 0.05, seeds)
     return Line(name, None, less, reported, None)
 
 
@@ -97,7 +99,7 @@ def test_rows_at_a_glance_stand_above_the_tables(tmp_path: Path) -> None:
         Line(LEAD, None, None, paper.FULL, None),
         line_of("no-spatial-weight", -0.06, paper.ARXIV[2, "no-spatial-weight"]),
         line_of("no-temporal-weight", 0.01),
-        line_of("supervised", 0.3),
+        line_of("supervised", 0.3, seeds=1),
     )
     filled = [Filled(2, "home", lines, None, "")]
     shown = page.write(tmp_path, filled, [], [], overview.overviews(filled)).read_text()
@@ -110,6 +112,7 @@ def test_rows_at_a_glance_stand_above_the_tables(tmp_path: Path) -> None:
               if text.text == name]  # fmt: skip
     assert height == sorted(height)  # the furthest behind on top
     assert "theirs, on their data" in words
+    assert "one seed" in words
 
 
 def test_a_difference_of_theirs_is_taken_from_the_table_that_has_one() -> None:

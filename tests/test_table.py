@@ -49,6 +49,7 @@ def test_a_mean_of_seeds_is_not_compared_with_one_run() -> None:
     own = [answer("own", seed) for seed in range(3)]
     other = [answer("other", 1)]
     assert less(own, other) == less([own[1]], other)
+    assert less(own, other).seeds == 1
     flattered = less([replace(x, seed=None) for x in own], other)
     assert flattered.value > less(own, other).value + 0.03
 
@@ -58,6 +59,7 @@ def test_as_many_seeds_are_all_used() -> None:
     other = [answer("other", seed) for seed in range(2)]
     assert less(own, other).value == pytest.approx(-less(other, own).value)
     assert less(own, other) != less(own[:1], other[:1])
+    assert less(own, other).seeds == 2
 
 
 def test_what_shares_no_seed_is_compared_whole() -> None:

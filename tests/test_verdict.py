@@ -8,7 +8,7 @@ import pytest
 from detach.reproduce.lines import Line
 from detach.reproduce.paper import ARXIV, Pair
 from detach.reproduce.rows import LEAD
-from detach.reproduce.verdict import verdict
+from detach.reproduce.verdict import differs, verdict
 from detach.table import Cell, Difference, Row
 
 OPPORTUNITY = "simulated opportunity (default, seed 11)"
@@ -50,6 +50,16 @@ def test_rows_that_are_no_baselines_or_were_not_run_are_no_rivals() -> None:
 def test_a_direction_is_theirs_the_other_or_not_told(less: float, way: str) -> None:
     told = said(line("no-spatial-weight", 0.5, less, table=2), table=2)
     assert told == f"w/o W spatial: {way} ({less:+.3f}; theirs +0.17 on Opportunity++)."
+
+
+def test_one_seed_is_said_where_an_interval_seems_to_tell() -> None:
+    """Its interval is over test windows and lacks the luck of a training run."""
+    one = Difference(LEAD, "infonce", 0.03, 0.02, 0.04, seeds=1)
+    assert differs(one) == "+0.030 [+0.020, +0.040], one seed"
+    assert differs(replace(one, seeds=2)) == "+0.030 [+0.020, +0.040]"
+    assert differs(replace(one, low=-0.01)).endswith("], not told apart")
+    row = replace(line("no-spatial-weight", 0.5, 0.03, table=2), less=one)
+    assert "as theirs, by one seed (+0.030" in said(row, table=2)
 
 
 def test_a_direction_against_the_method_is_one_too() -> None:

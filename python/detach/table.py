@@ -72,6 +72,8 @@ class Difference:
     value: float
     low: float
     high: float
+    seeds: int = 0
+    """How many of ``a``. Intervals are over test windows: of one seed they lack its luck."""
 
     @property
     def clear(self) -> bool:
@@ -217,10 +219,10 @@ def _differences(
     (a, own), *others = answers
     pairs = []
     for b, found in others:
-        (value, draws), (other, other_draws) = (
-            _averaged(x, task, blocks) for x in _of_shared_seeds(own, found)
-        )
-        pairs.append(Difference(a, b, value - other, *interval(draws - other_draws)))
+        both = _of_shared_seeds(own, found)
+        (value, draws), (other, other_draws) = (_averaged(x, task, blocks) for x in both)
+        between = interval(draws - other_draws)
+        pairs.append(Difference(a, b, value - other, *between, seeds=len(both[0])))
     return tuple(pairs)
 
 

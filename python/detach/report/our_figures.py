@@ -12,6 +12,7 @@ from detach.report.style import (
     INK,
     MUTED,
     ORANGE,
+    SURFACE,
     method_colour,
     new_figure,
     styled,
@@ -31,6 +32,7 @@ class Gap(NamedTuple):
     high: float
     theirs: tuple[float, ...] = ()
     """The same as the authors report it, on each of their data sets."""
+    one_seed: bool = False
 
 
 @styled
@@ -105,13 +107,17 @@ def gaps(rows: Sequence[Gap]) -> str:
     for y, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
         colour = BLUE if row.low > 0 else ORANGE if row.high < 0 else GREY
         ax.plot([row.low, row.high], [y, y], color=colour, lw=2.2, alpha=0.6)
-        ax.plot(row.value, y, marker="o", ms=5, color=colour)
+        face = SURFACE if row.one_seed else colour
+        ax.plot(row.value, y, marker="o", ms=5, mec=colour, mfc=face, mew=1.4)
         ax.plot(row.theirs, [y] * len(row.theirs), ls="", marker="D", ms=4.5, mfc="none", mec=MUTED)
-    keys = (
+    shown = [
         *((BLUE, "o", BLUE, "ahead"), (ORANGE, "o", ORANGE, "behind")),
-        *((GREY, "o", GREY, "not told apart"), (MUTED, "D", "none", "theirs, on their data")),
-    )
-    shown = keys if any(row.theirs for row in rows) else keys[:-1]
+        (GREY, "o", GREY, "not told apart"),
+    ]
+    if any(row.one_seed for row in rows):
+        shown.append((MUTED, "o", SURFACE, "one seed"))
+    if any(row.theirs for row in rows):
+        shown.append((MUTED, "D", "none", "theirs, on their data"))
     for edge, marker, face, words in shown:
         ax.plot([], [], ls="", marker=marker, ms=5, mec=edge, mfc=face, label=words)
     figure.legend(loc="outside upper right", ncols=len(shown), fontsize=8, labelcolor=MUTED,

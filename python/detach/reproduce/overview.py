@@ -12,8 +12,9 @@ from detach.reproduce.tables import Filled
 FEWEST = 2
 """Rows that are worth a picture."""
 CAPTION = (
-    "Weighted F1 with 95 % intervals of the difference, at the seeds both have. Diamonds: what the "
-    "authors report for such a row (arXiv v1), on Opportunity++ and HWU-USP."
+    "Weighted F1 with 95 % intervals of the difference, at the seeds both have. Hollow: one seed, "
+    "so that the interval lacks the spread over training runs. Diamonds: what the authors report "
+    "for such a row (arXiv v1), on Opportunity++ and HWU-USP."
 )
 
 
@@ -50,4 +51,4 @@ def _gap(line: Line, lead: Reported | None) -> Gap | None:
             lead.hwu.f1 - line.reported.hwu.f1,
         )
     less = line.less
-    return Gap(ROWS[line.name].title, less.value, less.low, less.high, theirs)
+    return Gap(ROWS[line.name].title, less.value, less.low, less.high, theirs, less.seeds == 1)

@@ -26,8 +26,14 @@ def verdict(lines: Sequence[Line], data: str) -> str:
 
 def differs(pair: Difference) -> str:
     """A difference, its interval, and whether it can be told from none."""
-    told = "" if pair.clear else ", not told apart"
-    return f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]{told}"
+    return f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]{told_apart(pair)}"
+
+
+def told_apart(pair: Difference) -> str:
+    """What to keep in mind of a difference: it may be chance, or the luck of one training run."""
+    if not pair.clear:
+        return ", not told apart"
+    return ", one seed" if pair.seeds == 1 else ""
 
 
 def _best_baseline(lines: Sequence[Line]) -> str:
@@ -51,6 +57,8 @@ def _direction(line: Line, lead: Line, data: str) -> str:
     }
     theirs = ", ".join(f"{gap:+.2f} on {name}" for name, gap in gaps.items())
     said = _ways(line.less, gaps)
+    if line.less.clear and line.less.seeds == 1:
+        said += ", by one seed"
     return f"{ROWS[line.name].title}: {said} ({line.less.value:+.3f}; theirs {theirs})."
 
 
