@@ -23,6 +23,7 @@ from detach.scores import (
     RESAMPLES,
     Blocks,
     Floats,
+    Ints,
     accuracy,
     calibration,
     confusion,
@@ -65,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Weighted F1 of ``a`` minus that of ``b``, predictions averaged over the seeds both have."""
+    """Weighted F1 of ``a`` minus that of ``b``, the mean over the seeds both have."""
 
     a: str
     b: str
@@ -73,7 +74,7 @@ class Difference:
     low: float
     high: float
     seeds: int = 0
-    """How many of ``a``. Intervals are over test windows: of one seed they lack its luck."""
+    """How many of ``a``. Intervals are over test items and seeds: of one they lack its luck."""
 
     @property
     def clear(self) -> bool:
@@ -217,36 +218,53 @@ def _differences(
     if len(answers) < 2 or blocks.count < 2 or answers[0][1][0].kind != "method":
         return ()
     (a, own), *others = answers
+    runs = {id(x): _run(x, task, blocks) for _, found in answers for x in found}
     pairs = []
     for b, found in others:
         both = _of_shared_seeds(own, found)
-        (value, draws), (other, other_draws) = (_averaged(x, task, blocks) for x in both)
-        between = interval(draws - other_draws)
-        pairs.append(Difference(a, b, value - other, *between, seeds=len(both[0])))
+        (value, draws), (less, less_draws) = (
+            _over_seeds([runs[id(x)] for x in side], picks)
+            for side, picks in zip(both, _picks(*both), strict=True)
+        )
+        between = interval(draws - less_draws)
+        pairs.append(Difference(a, b, value - less, *between, seeds=len(both[0])))
     return tuple(pairs)
+
+
+def _picks(own: Sequence[Answer], other: Sequence[Answer]) -> tuple[Ints, Ints]:
+    """Which runs are in every resample, [runs, resamples]; the same of both where seeds are."""
+    random = np.random.default_rng(1)  # blocks are drawn by 0
+    mine, others = (random.integers(len(x), size=(len(x), RESAMPLES)) for x in (own, other))
+    return mine, mine if [x.seed for x in own] == [x.seed for x in other] else others
 
 
 def _of_shared_seeds(
     own: Sequence[Answer], other: Sequence[Answer]
 ) -> tuple[Sequence[Answer], Sequence[Answer]]:
-    """Both at the seeds that both have: a mean of three runs is better than one run is.
+    """Both at the seeds that both have, in one order: seeds differ in what they are given.
 
     All of them where one has no seeds, or they share none.
     """
-    shared = {x.seed for x in own} & {x.seed for x in other} - {None}
+    shared = sorted({x.seed for x in own if x.seed is not None} & {x.seed for x in other})
     if not shared:
         return own, other
-    return [x for x in own if x.seed in shared], [x for x in other if x.seed in shared]
+    by_seed = ({x.seed: x for x in found} for found in (own, other))
+    mine, others = ([found[seed] for seed in shared] for found in by_seed)
+    return mine, others
 
 
-def _averaged(answers: Sequence[Answer], task: Task, blocks: Blocks) -> tuple[float, Floats]:
-    """Weighted F1 of predictions averaged over seeds, and its draws."""
+def _run(answer: Answer, task: Task, blocks: Blocks) -> tuple[float, Floats]:
+    """Weighted F1 of one run, and its draws."""
     labels = len(task.classes)
-    said = _mean([a.probability for a in answers]).argmax(axis=1)
-    counts = confusion(task.truth, said, labels)
-    return float(weighted_f1(counts)), weighted_f1(
-        confusion_draws(task.truth, said, labels, blocks)
-    )
+    said = answer.probability.argmax(axis=1)
+    draws = weighted_f1(confusion_draws(task.truth, said, labels, blocks))
+    return float(weighted_f1(confusion(task.truth, said, labels))), draws
+
+
+def _over_seeds(runs: Sequence[tuple[float, Floats]], picks: Ints) -> tuple[float, Floats]:
+    """Mean over runs, and in every draw over the runs ``picks`` [runs, resamples]."""
+    draws = np.stack([drawn for _, drawn in runs])
+    return float(np.mean([value for value, _ in runs])), np.take_along_axis(draws, picks, 0).mean(0)
 
 
 def _pool(dataset: str, ranked: Sequence[Retrieval]) -> Pool:
