@@ -125,6 +125,7 @@ def test_sessions_tell_their_lag_by_what_moves_when_switches_turn() -> None:
     assert set(whole_s) == set(lags)
     assert max(whole_s.values()) <= TOLERANCE_S
     still = [Switchings("s0", s.motion, {}, {}) for s in films[:2]]
+    assert fit_lags([]) == {}
     assert not fit_lags(still)["s0"].sure
     assert np.isnan(residuals(still, fit_lags(still))[0]).all()
 

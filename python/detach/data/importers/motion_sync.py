@@ -108,7 +108,7 @@ def fit_lags(sequences: Sequence[Switchings]) -> dict[str, Fitted]:
             found[name] = _fit(name, sessions, found, [n for n in order if n != name])
         if max(abs(found[n][0] - b) for n, b in zip(order, before, strict=True)) < 0.2 / HZ:
             break
-    late_s = _doors_late([(sessions[name], found[name][0]) for name in order])
+    late_s = _doors_late([(sessions[n], found[n][0]) for n in order]) if order else 0.0
     return {
         name: Fitted(found[name][0] + late_s, found[name][1], int(session.turns.sum()))
         for name, session in sessions.items()
