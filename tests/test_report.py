@@ -147,6 +147,13 @@ def test_verdict_sorts_by_interval() -> None:
     ]
 
 
+def test_what_one_training_run_shows_is_marked() -> None:
+    one, more, close = (
+        Difference("a", "b", 0.1, low, 0.2, seeds=n) for low, n in ((0.05, 1), (0.05, 3), (-0.1, 1))
+    )
+    assert [pair.doubt for pair in (one, more, close)] == ["one seed", "", "not told apart"]
+
+
 def test_figures_follow_the_theme_and_keep_text_as_text() -> None:
     svg = figures.confusion_map(np.array([[8, 2], [1, 9]]), ("walk", "sit & rest"))
     assert "var(--ink)" in svg

@@ -10,7 +10,7 @@ from detach.cli import main
 from detach.errors import DataError, UsageError
 from detach.reproduce import reproduce
 from detach.reproduce.costs import Costs
-from detach.reproduce.datasets import together
+from detach.reproduce.datasets import find, together
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
@@ -45,6 +45,14 @@ def test_data_that_cannot_be_read_do_not_hold_up_others(
     assert told.err.count(str(absent)) == 1
     assert "| w/o W spatial | 1 |" in (out / "tables.md").read_text()
     assert main(["reproduce", *words, "--data", str(absent)]) == 3
+
+
+def test_names_make_folders_that_do_not_collide(homely: Path, tmp_path: Path) -> None:
+    names = ("home (default, seed 1)", "home/default: seed 1", "\u5bb6", "..")
+    folders = [named(homely, tmp_path / str(i), name) for i, name in enumerate(names)]
+    found = find(folders, tmp_path, quiet)
+    assert list(found.folders) == ["home-default-seed-1", "home-default-seed-1-2", "\u5bb6", "data"]
+    assert list(found.folders.values()) == folders
 
 
 @pytest.mark.parametrize("budget", [None, "20m"])

@@ -12,7 +12,7 @@ from detach.reproduce.verdict import differs, verdict
 from detach.table import Cell, Difference, Row
 
 OPPORTUNITY = "simulated opportunity (default, seed 11)"
-HWU = "simulated-hwu--default--seed-11-"
+HWU = "simulated-hwu-default-seed-11"
 
 
 def line(name: str, f1: float, less: float | None = None, *, table: int = 1) -> Line:

@@ -81,6 +81,13 @@ class Difference:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def doubt(self) -> str:
+        """Whether it may be chance, or the luck of one training run; empty where neither."""
+        if not self.clear:
+            return "not told apart"
+        return "one seed" if self.seeds == 1 else ""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -313,7 +320,7 @@ def _group_text(group: Group) -> str:
     lines = [f"{group.dataset}: {group.track}, {group.protocol}", *_aligned(head, body)]
     lines += [
         f"{d.a} - {d.b}: {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
-        f"{'' if d.clear else '  (not told apart)'}"
+        f"{f'  ({d.doubt})' if d.doubt else ''}"
         for d in group.differences
     ]
     return "\n".join([*lines, group.caption, *group.notes])

@@ -1,5 +1,6 @@
 """The data sets that rows are trained on; one that cannot be read does not hold up the others."""
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,9 +38,8 @@ def find(folders: Sequence[Path], out: Path, say: Say) -> Found:
         except DataError as error:
             found.bad.append(error)
             continue
-        name = dataset.name
+        name = re.sub(r"[\W-]+", "-", dataset.name).strip("-") or "data"
         name = name if name not in found.folders else f"{name}-{len(found.folders) + 1}"
-        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
         found.folders[name], found.datasets[name] = folder, dataset
     if not found.folders:
         raise together(found.bad)

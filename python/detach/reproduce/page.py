@@ -15,7 +15,6 @@ from detach.report.page import number, signed, spread
 from detach.reproduce.figures import Picture
 from detach.reproduce.rows import LEAD, ROWS
 from detach.reproduce.tables import THEIRS, Filled, theirs
-from detach.reproduce.verdict import told_apart
 
 PAGE_FILE = "index.html"
 FIGURES_FOLDER = "figures"
@@ -49,7 +48,6 @@ def write(
         "rows": ROWS,
         "lead": ROWS[LEAD].title,
         "theirs": theirs,
-        "told_apart": told_apart,
         "how": THEIRS.replace("*", ""),
         "data": data,
         "overviews": [(p, Markup(p.svg)) for p in overviews],  # noqa: S704  our own

@@ -25,15 +25,9 @@ def verdict(lines: Sequence[Line], data: str) -> str:
 
 
 def differs(pair: Difference) -> str:
-    """A difference, its interval, and whether it can be told from none."""
-    return f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]{told_apart(pair)}"
-
-
-def told_apart(pair: Difference) -> str:
-    """What to keep in mind of a difference: it may be chance, or the luck of one training run."""
-    if not pair.clear:
-        return ", not told apart"
-    return ", one seed" if pair.seeds == 1 else ""
+    """A difference, its interval, and what speaks against it."""
+    doubt = f", {pair.doubt}" if pair.doubt else ""
+    return f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]{doubt}"
 
 
 def _best_baseline(lines: Sequence[Line]) -> str:
@@ -57,7 +51,7 @@ def _direction(line: Line, lead: Line, data: str) -> str:
     }
     theirs = ", ".join(f"{gap:+.2f} on {name}" for name, gap in gaps.items())
     said = _ways(line.less, gaps)
-    if line.less.clear and line.less.seeds == 1:
+    if line.less.doubt == "one seed":
         said += ", by one seed"
     return f"{ROWS[line.name].title}: {said} ({line.less.value:+.3f}; theirs {theirs})."
 
