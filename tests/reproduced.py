@@ -13,7 +13,7 @@ encoders: {width: 16, video_scale: 0.125, sensor_scale: 0.125, motion_size_px: 1
 stage1: {epochs: 3, warmup_epochs: 1, joint_epochs: 1, batch_size: 32, clusters: 4,
          learning_rate: 0.001, video_gate: 0.0}
 stage2: {epochs: 2, batch_size: 32, learning_rate: 0.001}
-supervised: {epochs: 2, batch_size: 32}
+supervised: {epochs: 2, least_steps: 1, batch_size: 32}
 comodo: {hidden: 32, output: 16}
 cav_mae: {depth: 1}
 """

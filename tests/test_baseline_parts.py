@@ -22,10 +22,10 @@ def test_the_queue_forgets_the_oldest_and_knows_whose_keys_it_holds() -> None:
     assert queue.filled.shape == (3, 2)
     near = queue.nearest(torch.tensor([[1.0, 0.1]]), torch.tensor([7]))
     assert near is not None
-    torch.testing.assert_close(near[0], keys[0])
+    assert near.tolist() == [0]
     other = queue.nearest(torch.tensor([[1.0, 0.1]]), torch.tensor([0]))
     assert other is not None
-    torch.testing.assert_close(other[0], keys[1])
+    assert other.tolist() == [1]
     queue.push(10 * keys[:2], torch.tensor([8, 9]))
     assert sorted(queue.window.tolist()) == [1, 2, 8, 9]
     again = KeyQueue(4, 2)
@@ -129,25 +129,24 @@ def test_patches_hold_every_pixel_once_and_know_their_place() -> None:
     assert len({tuple(row.tolist()) for row in place}) == 8
 
 
-def test_a_masked_autoencoder_learns_only_from_what_was_hidden() -> None:
+def test_no_patch_is_left_twice_and_one_is_always_hidden() -> None:
     left = cav_mae._left(5, 20, 0.75, generator())
     assert left.shape == (5, 5)
     assert all(len(set(row.tolist())) == 5 for row in left)
-    config = EncoderConfig(width=16)
+    assert cav_mae._left(5, 2, 0.01, generator()).shape == (5, 1)
+    assert cav_mae._left(5, 20, 0.99, generator()).shape == (5, 1)
+
+
+def test_a_masked_autoencoder_learns_to_draw() -> None:
     settings = CavMaeConfig(depth=1, samples=64, window=16, bins=16)
     torch.manual_seed(0)
-    model = cav_mae.CavMae(3, config, settings)
-    first = {k: float(v.detach()) for k, v in model.losses(batch()).items()}
+    model = cav_mae.CavMae(3, EncoderConfig(width=16), settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    last = first
+    found = []
     for _ in range(30):
         terms = model.losses(batch())
         optimizer.zero_grad()
         sum(terms.values(), torch.zeros(())).backward()
         optimizer.step()
-        last = {k: float(v.detach()) for k, v in terms.items()}
-    assert last["masked"] < 0.9 * first["masked"]
-    heavy = cav_mae.CavMae(3, config, dataclasses.replace(settings, contrast_weight=1.0))
-    heavy.load_state_dict(model.state_dict())
-    light = model.losses(batch())["contrast"]
-    torch.testing.assert_close(heavy.losses(batch())["contrast"], 100 * light, rtol=1e-3, atol=0)
+        found.append(float(terms["masked"].detach()))
+    assert found[-1] < 0.9 * found[0]

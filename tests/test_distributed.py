@@ -279,7 +279,8 @@ def test_rivals_train_in_one_process(nursery: Nursery, tiny_dataset: Path, tmp_p
 
 
 def test_torchrun_trains(tiny_dataset: Path, tmp_path: Path) -> None:
-    words = [*flags(tmp_path), "--method", "supervised", "--supervised.epochs", "1"]
+    words = [*flags(tmp_path), "--method", "supervised"]
+    words += ["--supervised.epochs", "1", "--supervised.least-steps", "1"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--master-addr", "127.0.0.1"]
     command = [*launcher, "--master-port", free_port(), "--nproc-per-node", "2", "-m", "detach"]
     done = subprocess.run(  # noqa: S603 -- our own program

@@ -65,6 +65,16 @@ def test_false_activations_come_as_often_as_asked() -> None:
     assert (some.samples[:-1] == 0).all()
 
 
+def test_a_switch_that_rests_at_one_is_false_at_zero_and_silent_at_one() -> None:
+    closed = switched()
+    closed.samples[..., 0] = 1.0 - closed.samples[..., 0]
+    false = with_false_activations(closed, np.arange(598), 10.0, seed=0).samples
+    opened = with_false_activations(switched(), np.arange(598), 10.0, seed=0).samples
+    np.testing.assert_array_equal(false[:598, :, 0], 1.0 - opened[:598, :, 0])
+    silent = with_noise(closed, np.arange(600), 0.0, 0.999, seed=0).samples
+    assert (silent[..., 0] == 1.0).mean() > 0.99
+
+
 def test_windows_that_share_time_share_what_is_false() -> None:
     found = with_false_activations(switched(), np.arange(598), 20.0, seed=1).samples
     same = np.flatnonzero(np.diff(windows().recording[:598]) == 0)

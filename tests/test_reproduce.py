@@ -77,7 +77,8 @@ def test_a_table_stands_beside_theirs(finished: Path) -> None:
     assert line.endswith("| 0.56 / 0.71 | 0.65 / 0.61 |")
     lead = next(x for x in text.splitlines() if x.startswith("| DETACH |"))
     assert "0.73 / 0.83 → 0.73 / 0.87" in lead
-    assert "95 % intervals" in text or "no intervals" in text
+    assert "no intervals: the test part is no longer than one of the blocks of 60 s" in text
+    assert "95 % intervals" not in text  # 40 s of test data are one block
     rows = list(csv.DictReader((finished / "tables.csv").read_text().splitlines()))
     found = {(r["row"], r["metric"]): r for r in rows}
     assert float(found["detach", "f1"]["value"]) > 0

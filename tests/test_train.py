@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
         "video_gate": 0.0,
     },
     "stage2": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
-    "supervised": {"epochs": 3, "batch_size": 32},
+    "supervised": {"epochs": 3, "least_steps": 1, "batch_size": 32},
 }
 
 

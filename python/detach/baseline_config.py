@@ -19,16 +19,24 @@ class SupervisedConfig:
     """The reference that learns from labels alone: a sensor encoder and a linear head."""
 
     epochs: int = 40
+    least_steps: int = 500
+    """Few windows are gone through more often, until there were so many steps."""
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
         check("epochs", self.epochs, self.epochs >= 1, ">= 1")
+        check("least_steps", self.least_steps, self.least_steps >= 1, ">= 1")
         check("batch_size", self.batch_size, self.batch_size >= 2, ">= 2")
         rate, decay = self.learning_rate, self.weight_decay
         check("learning_rate", rate, 0 < rate < math.inf, "> 0 and finite")
         check("weight_decay", decay, 0 <= decay < math.inf, ">= 0 and finite")
+
+    def passes(self, windows: int) -> int:
+        """Epochs over so many labelled windows."""
+        steps = -(-windows // self.batch_size)
+        return max(self.epochs, -(-self.least_steps // steps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +106,9 @@ class ComodoConfig:
     output: int = 128
     """Width in which similarities are compared."""
     queue: int | None = None
-    """Teacher vectors compared with; None takes half of the windows trained on, at most 16384."""
+    """Teacher vectors compared with; None takes a share of the windows, at most 16384."""
+    queue_share: float = 0.5
+    """Of the windows trained on."""
     probe: Literal["encoder", "head"] = "encoder"
     """What is recognised from: the encoder, as in COMODO, or its head's output."""
 
@@ -110,6 +120,7 @@ class ComodoConfig:
             check(name, value, 1e-3 <= value <= 100, "in [0.001, 100]")
         check("hidden", self.hidden, self.hidden >= 8, ">= 8")
         check("output", self.output, self.output >= 4 and self.output % 2 == 0, "even and >= 4")
+        check("queue_share", self.queue_share, 0 < self.queue_share <= 1, "in (0, 1]")
         check("queue", self.queue, self.queue is None or self.queue >= 2, ">= 2")
 
 

@@ -112,6 +112,8 @@ class SplitConfig:
     """Label track that is recognised; None takes the data set's first."""
     labels: int | None = None
     """Labelled windows of each class left in the training part; None leaves all."""
+    labels_seed: int = 0
+    """Which ones."""
     unseen: tuple[str, ...] = ()
     """Classes of any track whose windows stay out of pretraining: a control for a place that comes
     when the encoders are trained."""
@@ -120,7 +122,9 @@ class SplitConfig:
     def __post_init__(self) -> None:
         _check("labels", self.labels, self.labels is None or self.labels >= 1, ">= 1")
         _check("pretrain", self.pretrain, 0 < self.pretrain < 1, "in (0, 1)")
-        _check("seed", self.seed, 0 <= self.seed < 2**32, "in [0, 2^32)")
+        for name in ("seed", "labels_seed"):
+            value = getattr(self, name)
+            _check(name, value, 0 <= value < 2**32, "in [0, 2^32)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +139,9 @@ class EncoderConfig:
     percentile_q: float = 0.99
     percentile_absolute: bool = True
     centre_motion: bool = True
-    """The sensor temporal encoder sees each channel less its mean over the window, as the video's
-    sees frame differences: bias and tilt are left to the spatial one. On the simulated home F1 goes
-    from 0.82 to 0.92."""
+    """Encoders of what moves, and those of the rivals, see each channel less its mean over the
+    window, as the video's sees frame differences: bias and tilt are left to the spatial one. On the
+    simulated home F1 goes from 0.82 to 0.92."""
     video: Literal["cnn", "resnet18", "resnet50"] = "cnn"
     """The 2-D network of pictures: four convolutions (of ``video_scale``), or a residual network,
     from scratch, for places and as the rivals' whole video encoder. Motion keeps 3-D ones."""

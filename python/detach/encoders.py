@@ -78,7 +78,7 @@ class SensorTemporalEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """One feature a window."""
         if self.centre:
-            samples = samples - samples.mean(dim=1, keepdim=True)
+            samples = centred(samples)
         steps = self.norm(self.convolutions(samples.transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.recurrent(steps)
         scores = self.query(hidden) @ self.key(hidden).transpose(1, 2) * hidden.shape[2] ** -0.5
@@ -105,7 +105,7 @@ class LightSensorEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """[N, T, C] -> [N, d]."""
         if self.centre:
-            samples = samples - samples.mean(dim=1, keepdim=True)
+            samples = centred(samples)
         steps = self.norm(self.convolutions(samples.transpose(1, 2))).transpose(1, 2)
         _, last = self.recurrent(steps)
         return last[0]  # type: ignore[no-any-return]
@@ -135,7 +135,7 @@ class TransformerSensorEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """[N, T, C] -> [N, d]; T is resized to 128 first."""
         if self.centre:
-            samples = samples - samples.mean(dim=1, keepdim=True)
+            samples = centred(samples)
         patches = resize_samples(samples, STEPS * self.PATCH).unflatten(1, (STEPS, self.PATCH))
         tokens = self.embed(patches.flatten(2)) + self.place
         for layer in self.layers:
@@ -190,18 +190,26 @@ class ImuEncoder(nn.Module):
         *,
         pool_last: bool,
         pad: bool = False,
+        centre: bool = False,
     ) -> None:
         super().__init__()
-        self.samples, self.pad = samples, pad
+        self.samples, self.pad, self.centre = samples, pad, centre
         self.convolutions = ImuConvolutions(channels, pool_last=pool_last)
         self.recurrent = nn.GRU(self.convolutions.width, width, batch_first=True)
 
     def forward(self, samples: Tensor) -> Tensor:
         """The last state of a window, which is brought to `samples` first."""
+        if self.centre:
+            samples = centred(samples)
         if self.pad:  # with zeros at the end, or cuts the end off
             samples = F.pad(samples, (0, 0, 0, self.samples - samples.shape[1]))
         _, last = self.recurrent(self.convolutions(resize_samples(samples, self.samples)))
         return last[0]  # type: ignore[no-any-return]
+
+
+def centred(samples: Tensor) -> Tensor:
+    """[N, T, C] less the mean of each window and channel: what moved, not how a thing stands."""
+    return samples - samples.mean(dim=1, keepdim=True)
 
 
 def resize_samples(samples: Tensor, length: int) -> Tensor:

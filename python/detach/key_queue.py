@@ -18,9 +18,16 @@ class KeyQueue:
 
     @classmethod
     def sized(
-        cls, asked: int | None, most: int, windows: int, width: int, *, option: str
+        cls,
+        asked: int | None,
+        most: int,
+        windows: int,
+        width: int,
+        *,
+        option: str,
+        share: float = 0.5,
     ) -> "KeyQueue":
-        """A queue of ``asked`` keys; None takes half of the ``windows``, at most ``most``.
+        """A queue of ``asked`` keys; None takes a share of the ``windows``, at most ``most``.
 
         Raises:
             ValueError: More keys than windows: each would be there several times, and stale.
@@ -30,7 +37,7 @@ class KeyQueue:
                 f"{option} must be at most the number of windows trained on, {windows}, got "
                 f"{asked}: a longer queue holds stale copies of the same windows"
             )
-        return cls(asked or max(2, min(most, windows // 2)), width)
+        return cls(asked or max(2, min(most, int(windows * share))), width)
 
     @property
     def filled(self) -> Tensor:
@@ -47,7 +54,7 @@ class KeyQueue:
         self._next = (self._next + len(keys)) % size
 
     def nearest(self, query: Tensor, window: Tensor) -> Tensor | None:
-        """The key [n, D] nearest by cosine to each query [n, d] in its first d columns.
+        """Which key [n] is nearest by cosine to each query [n, d] in its first d columns.
 
         Keys of the query's own window [n] are left out: a stale copy of oneself is no neighbour.
         None while some query has no other.
@@ -57,8 +64,7 @@ class KeyQueue:
         barred = self.barred(window.to(query.device))
         if bool(barred.all(dim=1).any()):
             return None
-        chosen = near.masked_fill(barred, -torch.inf).argmax(dim=1)
-        return self.keys[chosen.cpu()].to(query)
+        return near.masked_fill(barred, -torch.inf).argmax(dim=1).cpu()
 
     def barred(self, window: Tensor) -> Tensor:
         """Keys [n, Q] that are empty or belong to the very window [n]."""

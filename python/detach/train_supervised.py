@@ -26,20 +26,23 @@ def train_supervised(
 ) -> None:
     """Trains on the labelled windows of part ``train``; keeps the epoch best on ``val``.
 
+    With ``split.labels`` the last epoch is kept: whoever has a few labels has none to choose by.
+
     Raises:
         DataError: No labelled windows to train on.
     """
     index = parts["train"][labels[parts["train"]] >= 0]
-    held = parts["val"][labels[parts["val"]] >= 0]
+    few = config.split.labels is not None
+    held = parts["val"][:0] if few else parts["val"][labels[parts["val"]] >= 0]
     if len(index) == 0:
         raise DataError("part 'train' has no labelled window; a supervised run needs some")
     device = next(model.parameters()).device
     settings = config.supervised
-    steps = settings.epochs * -(-len(index) // settings.batch_size)
+    epochs = settings.passes(len(index))
     stepper = Stepper(
         model.parameters(),
         settings,
-        steps,
+        epochs * -(-len(index) // settings.batch_size),
         config,
         device,
         buffers=model.buffers(),
@@ -48,7 +51,7 @@ def train_supervised(
     best = copy.deepcopy(model)
     target = torch.from_numpy(labels[index].astype(np.int64)).to(device)
     for _ in course.epochs(
-        "supervised", settings.epochs, {"model": model, "best": best, "stepper": stepper}
+        "supervised", epochs, {"model": model, "best": best, "stepper": stepper}
     ):
         model.train()
         for chosen, samples in course.steps(

@@ -21,7 +21,7 @@ from detach.baseline_config import CavMaeConfig
 from detach.baselines.batch import Batch
 from detach.baselines.embedding import description, halves
 from detach.config import EncoderConfig
-from detach.encoders import resize_samples
+from detach.encoders import centred, resize_samples
 from detach.video_encoders import shrink
 
 Modality = Literal["sensor", "video"]
@@ -215,7 +215,8 @@ class CavMae(nn.Module):
         """Patches [N, P, numbers] and their places [P, d]."""
         p = self.settings.patch
         if kind == "sensor":
-            picture = self.spectrogram(source)[:, :, None]  # [N, C, 1, bins, steps]
+            signal = centred(source) if self.config.centre_motion else source
+            picture = self.spectrogram(signal)[:, :, None]  # [N, C, 1, bins, steps]
             sides = (1, p, p)
         else:
             picture, sides = source.permute(0, 4, 1, 2, 3), (self.settings.tubelet, p, p)

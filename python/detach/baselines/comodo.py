@@ -123,7 +123,10 @@ def start_queue(model: Comodo, taught: Tensor, seed: int) -> KeyQueue:
         ValueError: It would be longer than there are windows.
     """
     asked, width = model.settings.queue, taught.shape[1]
-    queue = KeyQueue.sized(asked, QUEUE_MOST, len(taught), width, option="comodo.queue")
+    share = model.settings.queue_share
+    queue = KeyQueue.sized(
+        asked, QUEUE_MOST, len(taught), width, option="comodo.queue", share=share
+    )
     order = torch.randperm(len(taught), generator=torch.Generator().manual_seed(seed))
     chosen = order[: len(queue.keys)]
     queue.push(taught.cpu()[chosen], chosen)

@@ -42,6 +42,7 @@ class Imu2Clip(nn.Module):
             settings.samples,
             pool_last=True,
             pad=settings.fit == "pad",
+            centre=config.centre_motion,
         )
         self.video = video_tower(config, self.embedding_width, video_encoder)
         self.temperature = nn.Parameter(torch.tensor(settings.temperature))

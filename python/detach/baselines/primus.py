@@ -6,6 +6,7 @@ channels, d feature width, Q keys in the queue.
 """
 
 import copy
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,9 @@ class Primus(nn.Module):
         self.config, self.settings = config, settings or PrimusConfig()
         width = self.embedding_width
         samples = self.settings.samples
-        self.sensor = ImuEncoder(channels, width, samples, pool_last=False)
+        self.sensor = ImuEncoder(
+            channels, width, samples, pool_last=False, centre=config.centre_motion
+        )
         self.video = video_tower(config, width, video_encoder)
         self.to_video = nn.Linear(width, width)
         self.to_views = nn.Linear(width, width)
@@ -75,34 +78,45 @@ class Primus(nn.Module):
         hidden = self.sensor(torch.cat(both))
         seen = self.video(batch.video)
         felt = self.to_video(hidden[: len(samples)])
-        video = self._pair(felt, seen, 0, memory, batch.window)
+        video = self._pair(felt, seen, 0, memory.negatives(batch.window))
         near = memory.nearest(seen, batch.window) if self.settings.neighbours else None
         if near is not None:
-            video = video + self._pair(felt, near[0], 0, memory, batch.window)
+            extra = memory.negatives(batch.window, near.window)
+            video = video + self._pair(felt, near.video, 0, extra)
         terms = {"contrast": (1 - share) * video}
         if share:
             first, second = self.to_views(hidden).chunk(2)
-            views = self._pair(first, second, 1, None, batch.window)
+            views = self._pair(first, second, 1)
             if near is not None:
-                views = views + self._pair(second, near[1], 1, None, batch.window)
+                views = views + self._pair(second, near.sensor, 1)
             terms["views"] = share * views
         return terms
 
     def _pair(
-        self, query: Tensor, key: Tensor, which: int, memory: "Memory | None", window: Tensor
+        self, query: Tensor, key: Tensor, which: int, extra: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """Symmetric InfoNCE; where asked, one direction with the queue's negatives instead."""
+        """Symmetric InfoNCE; ``extra`` negatives [Q, 2d] and which count [n, Q] are keys alone."""
         a, b = F.normalize(query.float(), dim=1), F.normalize(key.float(), dim=1)
         temperature = self.temperature[which].clamp(min=COLDEST)
-        if memory is None or self.settings.negatives == "batch":
+        if extra is None:
             return ops.weighted_info_nce(a, b, temperature=temperature, symmetric=True)
-        videos = memory.videos.to(a)
-        free = (~memory.queue.barred(window.to(a.device))).to(a)
+        keys, counts = (x.to(a) for x in extra)
         loss = ops.weighted_info_nce(
-            a, b, temperature=temperature, extra_keys=videos, extra_weight=free
+            a, b, temperature=temperature, extra_keys=keys, extra_weight=counts
         )
         back = ops.weighted_info_nce(b, a, temperature=temperature)
         return 0.5 * (loss + back)
+
+
+class Near(NamedTuple):
+    """Of each window of a batch, the one nearest to it in the queue."""
+
+    video: Tensor
+    """Its features [n, 2d]."""
+    sensor: Tensor
+    """[n, 2d]"""
+    window: Tensor
+    """Which it is, [n]."""
 
 
 class Memory:
@@ -121,10 +135,24 @@ class Memory:
         """Video features in the queue, [Q, 2d], of length 1."""
         return F.normalize(self.queue.keys[:, : self._model.embedding_width], dim=1)
 
-    def nearest(self, seen: Tensor, window: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Video and sensor features [n, 2d] of the window nearest by video; None at first."""
-        found = self.queue.nearest(seen.detach().float(), window)
-        return None if found is None else found.tensor_split(2, dim=1)  # type: ignore[return-value]
+    def nearest(self, seen: Tensor, window: Tensor) -> Near | None:
+        """By video [n, 2d], and never the window [n] itself; None while some has no other."""
+        seen = seen.detach().float()
+        chosen = self.queue.nearest(seen, window)
+        if chosen is None:
+            return None
+        video, sensor = self.queue.keys[chosen].to(seen).tensor_split(2, dim=1)
+        return Near(video, sensor, self.queue.window[chosen])
+
+    def negatives(self, *positives: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Videos in the queue, and whether each is of none of the windows [n]: bool [n, Q].
+
+        None where a batch has negatives enough.
+        """
+        if self._settings.negatives == "batch":
+            return None
+        barred = [self.queue.barred(window.cpu()) for window in positives]
+        return self.videos, ~torch.stack(barred).any(dim=0)
 
     @torch.no_grad()
     def remember(self, batch: Batch) -> None:

@@ -219,7 +219,7 @@ class ReproduceArgs:
     out: Path
     """Folder for runs, tables.md, tables.csv and index.html."""
     table: tuple[int, ...] = ()
-    """Tables 1 to 14; without this and --figure, all of both but 14, which is for a GPU."""
+    """Tables 1 to 15; without this and --figure, all of both but 14, which is for a GPU."""
     figure: tuple[int, ...] = ()
     """Figures 4, 5, 6, 7, 8, 10, 11, 16 and 17; and 12 to 15, the paper's open questions, which
     simulate homes (needs the extra `sim`) and are drawn only when named."""

@@ -23,6 +23,8 @@ Index = NDArray[np.int64]
 def with_false_activations(windows: Windows, index: Index, per_min: float, seed: int) -> Windows:
     """Each sensor is active ``per_min`` times a minute though nothing happens, for 0.2 to 1 s.
 
+    A switch is active where it is not as usual: one that says "closed" mostly stands at 1.
+
     Drawn along each recording, so that windows that share time share what is false in it. Only the
     windows ``index`` [n] are changed; the axes of a sensor are false together.
     """
@@ -58,7 +60,7 @@ def with_noise(windows: Windows, index: Index, noise: float, dropout: float, see
     for channels in _sensors(windows):
         silent = rng.random(len(index)) < dropout
         for c in channels:
-            changed[silent, :, c] = samples[:, :, c].min() if not loud[c] else 0.0
+            changed[silent, :, c] = 0.0 if loud[c] else _positions(windows, c)[0]
     samples[index] = changed.astype(np.float32)
     return dataclasses.replace(windows, samples=samples)
 
@@ -89,8 +91,15 @@ def _active(
 ) -> NDArray[np.float64] | float:
     """What a channel shows in ``count`` samples while its sensor is active."""
     if windows.channels[channel].binary:
-        return float(windows.samples[:, :, channel].max())
+        return _positions(windows, channel)[1]
     return np.asarray(BURST * rng.normal(size=count))
+
+
+def _positions(windows: Windows, channel: int) -> tuple[float, float]:
+    """How a switch usually stands, and the other way."""
+    values = windows.samples[:, :, channel]
+    low, high = float(values.min()), float(values.max())
+    return (high, low) if values.mean() > (low + high) / 2 else (low, high)
 
 
 def _sensors(windows: Windows) -> list[list[int]]:

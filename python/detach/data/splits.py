@@ -86,7 +86,7 @@ def draw_parts(windows: "Windows", dataset: Dataset, split: SplitConfig) -> dict
     parts = {part: np.flatnonzero(members[part]) for part in PARTS}
     if split.labels is not None and track:
         parts["train"] = few_of_each(
-            parts["train"], windows.labels[track], split.labels, split.seed
+            parts["train"], windows.labels[track], split.labels, split.labels_seed
         )
     if split.by == "random-window":
         windows.counts["WARNING: test windows that overlap training windows (random-window)"] = (
