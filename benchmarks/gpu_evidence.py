@@ -4,10 +4,11 @@
 
 makes a simulated home of 5,324 windows if no data are given (needs the extra `sim` and EGL), then
 trains what is not there until the time is up, and writes the tables. Give the command again to go
-on: a run that the time cut off resumes, so that runs longer than a call are finished too. DETACH
-and InfoNCE at the paper's schedule come first, then Tables 2 and 3, then more seeds of these, then
-the rivals, the other tables and residual networks at 224 px. What was not run says so in the
-tables. Ends with 0 where a run was finished or got on, with 2 where the minutes were too few.
+on: a run that the time cut off resumes, so that runs longer than a call are finished too; a home
+that the time cut off is begun anew. DETACH and InfoNCE at the paper's schedule come first, then
+Tables 2 and 3, then more seeds of these, then the rivals, the other tables and residual networks at
+224 px. What was not run says so in the tables. Ends with 0 where the home was made, or a run
+finished or got on, with 2 where the minutes were too few.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from pathlib import Path
 
 from detach import recipes
 from detach.config import RunConfig
-from detach.data.recording import read_dataset
+from detach.data.recording import DATASET_FILE, read_dataset
 from detach.errors import DetachError, UsageError
 from detach.reproduce import Options, reproduce
-from detach.reproduce.questions import MINUTES_A_RUN
+from detach.reproduce.costs import TimeIsUpError, within
+from detach.reproduce.questions import MINUTES_A_RUN, SEED
 from detach.reproduce.queue import Job, Outcome, Queue, make_jobs
 from detach.reproduce.rows import LEAD, wanted
 
@@ -28,6 +30,8 @@ FIRST = (LEAD, "infonce")
 CORE = (2, 3)
 TABLES = (*CORE, 1, 4, 5, 6, 14)
 HOME_MINUTES = Options.home_minutes
+SIZE_PX = (320, 240)
+"""Of the home's film: no smaller than what is trained on, 224 px."""
 
 
 def main() -> int:
@@ -49,12 +53,12 @@ def main() -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Data, as many runs as fit, tables."""
+    """Data, as many runs as fit, tables; the clock runs from the beginning."""
     began = time.time()
-    data = args.data or home(args)
+    queue = Queue(args.out, 60 * args.minutes, print, begin_all=True)
+    data = args.data or home(args, queue.left_s)
     base = recipes.read(recipes.find(Path(args.config)))
     base = replace(base, precision="bfloat16" if base.device != "cpu" else "float32")
-    queue = Queue(args.out, 60 * args.minutes, print, begin_all=True)
     jobs = in_order(args.out, data, args.seeds, base)
     outcome = Outcome()
     queue.run(jobs, outcome)
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if len(left) < len(jobs):
         tables(args.out, data, args.config)
     if left and not outcome.ran:
-        _show_begun(outcome.left, began, args.minutes)
+        _show_begun(outcome.left, data, began, args.minutes)
     return 0
 
 
@@ -79,11 +83,11 @@ def in_order(out: Path, data: Path, seeds: int, base: RunConfig) -> list[Job]:
     return [job for rows in (core, rest) for job in make_jobs(out, {name: data}, rows, seeds, base)]
 
 
-def _show_begun(left: list[Job], began: float, minutes: float) -> None:
-    """Which run got on in this call though none was finished.
+def _show_begun(left: list[Job], data: Path, began: float, minutes: float) -> None:
+    """What got on in this call though no run was finished.
 
     Raises:
-        UsageError: None did: the next call would end where this one did.
+        UsageError: Nothing did: the next call would end where this one did.
     """
     for job in left:
         saved = [path.stat().st_mtime for path in job.folder.glob("checkpoints/*")]
@@ -92,6 +96,9 @@ def _show_begun(left: list[Job], began: float, minutes: float) -> None:
                 f"no run was finished; {job.row}, seed {job.seed}, is saved and goes on next time"
             )
             return
+    if (data / DATASET_FILE).stat().st_mtime > began:
+        print("no run was finished; the home is there now, and the next call trains")
+        return
     raise UsageError(f"no run was finished or saved within {minutes:g} minutes; give more")
 
 
@@ -101,16 +108,30 @@ def tables(out: Path, data: Path, config: str) -> None:
     reproduce(asked, print)
 
 
-def home(args: argparse.Namespace) -> Path:
-    """A simulated home beside the runs, made once."""
-    folder: Path = args.out / "home"
-    if not (folder / "dataset.json").is_file():
-        from detach.simulate import record  # noqa: PLC0415  (needs mujoco)
+def home(args: argparse.Namespace, left_s: float) -> Path:
+    """A simulated home beside the runs, made once and within ``left_s``.
 
-        args.out.mkdir(parents=True, exist_ok=True)
-        runs = max(6, round(args.home_minutes / MINUTES_A_RUN))
-        options = record.Options(minutes=args.home_minutes, seed=11, runs=runs)
-        record.simulate(folder, options, print, args.workers)
+    Raises:
+        UsageError: There was not time enough; the simulator keeps nothing half done.
+    """
+    folder: Path = args.out / "home"
+    if (folder / DATASET_FILE).is_file():
+        return folder
+    from detach.simulate import record  # noqa: PLC0415  (needs mujoco)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    runs = max(6, round(args.home_minutes / MINUTES_A_RUN))
+    options = record.Options(minutes=args.home_minutes, seed=SEED, runs=runs, size=SIZE_PX)
+    try:
+        with within(left_s):
+            record.simulate(folder, options, print, args.workers)
+    except TimeIsUpError as error:
+        width_px, height_px = SIZE_PX
+        raise UsageError(
+            f"the home was not simulated within {args.minutes:g} minutes; give more, or make it "
+            f"first: detach simulate {folder} --minutes {args.home_minutes:g} --runs {runs} "
+            f"--seed {SEED} --width-px {width_px} --height-px {height_px} --workers {args.workers}"
+        ) from error
     return folder
 
 

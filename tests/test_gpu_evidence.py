@@ -63,8 +63,51 @@ def test_its_home_has_as_many_windows_as_the_paper_s(
         script.main()
     (options,) = asked
     assert options.runs == 11
+    assert min(options.size) >= 224
     seconds = options.minutes * 60 / options.runs
     assert options.runs * int(seconds - 1) == 5324
+
+
+def test_simulating_is_within_the_minutes(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(record, "simulate", lambda *_: time.sleep(30))
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path / "out"), "--minutes", "0.02"])
+    began = time.monotonic()
+    assert script.main() == 2
+    assert time.monotonic() - began < 15
+    told = capsys.readouterr().out
+    assert "the home was not simulated within 0.02 minutes; give more, or make it first" in told
+    assert "--runs 11 --seed 11 --width-px 320 --height-px 240" in told
+
+
+def test_what_simulating_took_is_not_left_to_train_in(
+    script: ModuleType,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left_s: list[float] = []
+
+    def simulate(folder: Path, *_: object) -> None:
+        time.sleep(2)
+        shutil.copytree(tiny_dataset, folder, copy_function=shutil.copyfile)
+
+    def run(queue: Any, jobs: list[Any], outcome: Any) -> None:
+        left_s.append(queue.left_s)
+        outcome.left += jobs
+
+    monkeypatch.setattr(record, "simulate", simulate)
+    monkeypatch.setattr(script.Queue, "run", run)
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path / "out"), "--minutes", "1"])
+    assert script.main() == 0
+    assert left_s[0] < 0.85 * 60 - 2
+    assert "the home is there now, and the next call trains" in capsys.readouterr().out
+    assert script.main() == 2
 
 
 @pytest.mark.slow

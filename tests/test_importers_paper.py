@@ -9,8 +9,9 @@ import pytest
 
 from detach.cli import main
 from detach.config import override, preset
-from detach.data.importers import opportunity, opportunity_columns
+from detach.data.importers import hwu_usp, opportunity, opportunity_columns
 from detach.data.importers.cue_sync import Mark, fit_clock, runs_of
+from detach.data.importers.hwu_usp import import_hwu_usp
 from detach.data.importers.opportunity import import_opportunity, read_cues, read_rows
 from detach.data.recording import (
     Dataset,
@@ -25,7 +26,10 @@ from detach.data.recording import (
 )
 from detach.data.windows import load_windows
 from detach.errors import DataError
+from detach.material import count_places, load_material
+from detach.simulate import record
 from detach.simulate.homes import household, label_rows
+from detach.simulate.hwu_layout import write_hwu_usp
 from detach.simulate.levels import load_level
 from detach.simulate.opportunity_layout import column_names, write_opportunity
 from detach.simulate.script import write_scripts
@@ -239,6 +243,62 @@ def test_every_track_of_the_layout_has_its_subtitles(published: Published) -> No
     column = opportunity_columns.MID_LEVEL
     rows = read_rows(folder / "S1-ADL1_sensors_data.txt", [column])
     assert set(np.unique(rows.values[column]).astype(int)) - {0} == {m.code for m in gestures}
+
+
+def test_a_kitchen_is_parted_as_the_simulated_one() -> None:
+    subjects = [f"s{i:02d}" for i in range(1, 17)]
+    parts = hwu_usp.part_subjects(subjects)
+    assert parts["test"] == ["s13", "s14", "s15", "s16"]
+    for count in (3, 4, 8, 16):
+        names = [f"{a}_{s}" for s in subjects[:count] for a in hwu_usp.CLASSES]
+        ours = hwu_usp.part_subjects(subjects[:count])
+        for part, theirs in record._parts(names, len(hwu_usp.CLASSES)).items():
+            assert {n[-3:] for n in theirs} == set(ours[part])
+    assert {k: len(v) for k, v in hwu_usp.part_subjects(subjects[:2]).items()} == {
+        "pretrain": 1, "train": 1, "val": 0, "test": 1,
+    }  # fmt: skip
+    alone = hwu_usp.part_subjects(["s07"])
+    assert (alone["train"], alone["val"], alone["test"]) == (["s07"], [], [])
+
+
+@pytest.mark.parametrize(("count", "said"), [(4, "2 pretrain and train, 1 validate, 1 test"),
+                                             (1, "one subject leaves none to test")])  # fmt: skip
+def test_subjects_of_a_kitchen_are_parted_and_told(
+    some: Path, tmp_path: Path, count: int, said: str
+) -> None:
+    write_hwu_usp(some, tmp_path / "hwu")
+    for path in [*(tmp_path / "hwu").rglob("tea_s01.*")]:
+        for i in range(2, count + 1):
+            shutil.copyfile(path, path.with_name(path.name.replace("s01", f"s{i:02d}")))
+    lines: list[str] = []
+    dataset = import_hwu_usp(tmp_path / "hwu", tmp_path / "out", progress=lines.append)
+    assert any(said in line for line in lines)
+    tested = ("tea_s04",) if count == 4 else ()
+    assert dataset.splits["test"] == tested
+    assert not set(dataset.splits["train"]) & {*dataset.splits["val"], *tested}
+
+
+@pytest.mark.parametrize(
+    ("channels", "include", "places"),
+    [("paper", [], 6), ("all", [], 10), ("all", list(hwu_usp.PAPER), 6)],
+)
+def test_places_of_a_kitchen_are_those_of_the_channels_trained_on(
+    some: Path,
+    tmp_path: Path,
+    channels: hwu_usp.Channels,
+    include: list[str],
+    places: int,
+) -> None:
+    write_hwu_usp(some, tmp_path / "hwu")
+    dataset = import_hwu_usp(tmp_path / "hwu", tmp_path / "out", channels=channels)
+    changes = {
+        "video": {"size_px": 32, "frames": 6},
+        "split": {"by": "random-window"},
+        "sensors": {"include": include},
+    }
+    config = override(preset("recommended"), changes)
+    material = load_material(dataset.folder, config, print)
+    assert count_places(material, material.windows, config, print)[0] == places + 1
 
 
 @pytest.mark.slow

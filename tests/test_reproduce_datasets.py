@@ -1,5 +1,6 @@
 """`detach reproduce` on several data sets, some of which are no good."""
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detach.cli import main
+from detach.data.sample import SAMPLE
 from detach.errors import DataError, UsageError
 from detach.reproduce import reproduce
 from detach.reproduce.costs import Costs
@@ -53,6 +55,33 @@ def test_names_make_folders_that_do_not_collide(homely: Path, tmp_path: Path) ->
     found = find(folders, tmp_path, quiet)
     assert list(found.folders) == ["home-default-seed-1", "home-default-seed-1-2", "\u5bb6", "data"]
     assert list(found.folders.values()) == folders
+
+
+def test_a_disk_without_room_for_the_sample_is_said_in_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    assert main(["reproduce", "--out", str(tmp_path / "out"), "--plan"]) == 4
+    told = capsys.readouterr().err
+    assert "the sample could not be copied: the disk is full" in told
+    assert len(told) < 300
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_sample_is_copied_without_its_caches(
+    homely: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / SAMPLE
+    shutil.copytree(homely, source, ignore=shutil.ignore_patterns(".cache"))
+    files = {p.relative_to(source) for p in source.rglob("*") if p.is_file()}
+    (source / ".cache").mkdir()
+    (source / ".cache/pictures.npy").write_bytes(b"0")
+    monkeypatch.setattr("detach.recipes.models_folder", lambda: tmp_path)
+    (folder,) = find((), tmp_path / "out", quiet).folders.values()
+    assert {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} == files
 
 
 @pytest.mark.parametrize("budget", [None, "20m"])

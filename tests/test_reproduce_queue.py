@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import shutil
 import time
 from dataclasses import replace
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from detach.cli import main
+from detach.config import RunConfig
 from detach.course import Course
 from detach.errors import DivergedError, MachineError, UsageError
 from detach.reproduce import queue as queueing
 from detach.reproduce import reproduce
 from detach.reproduce.costs import Costs, stage_seconds, timed
+from detach.reproduce.rows import LEAD
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
@@ -226,6 +229,124 @@ def test_a_budget_is_kept_by_the_clock(
     text = (out / "tables.md").read_text()
     assert "| DETACH | 1 |" in text
     assert text.count("| 0 | not run |") == 3
+
+
+@pytest.fixture
+def timed_by_hand(finished: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[float]]:
+    """What was measured and run, and the seconds left: a probe takes 1, a row half of one."""
+    did: list[str] = []
+    left_s = [6.5]
+
+    def probe(costs: Costs, data: str, config: RunConfig, *_: object) -> None:
+        did.append(f"measure {config.method}")
+        left_s[0] -= 1.0
+        costs.note(data, config, {})  # which is taken for a second
+
+    def one(_: queueing.Queue, job: queueing.Job) -> None:
+        did.append(f"run {job.row}")
+        left_s[0] -= 0.5
+        shutil.copytree(finished / f"runs/tiny/{LEAD}/seed0", job.folder)
+
+    monkeypatch.setattr(Costs, "probe", probe)
+    monkeypatch.setattr(queueing.Queue, "_one", one)
+    monkeypatch.setattr(queueing.Queue, "_material", lambda *_: None)
+    monkeypatch.setattr(queueing.Queue, "left_s", property(lambda _: left_s[0]))
+    return did, left_s
+
+
+@pytest.mark.parametrize(
+    ("budget", "order"),
+    [
+        ("1m", "detach! detach imu2clip! imu2clip primus! primus comodo! comodo"),
+        ("7s", "detach! detach infonce imu2clip! imu2clip primus! primus comodo!"),
+    ],
+    ids=["in turn", "what is known first"],
+)
+def test_a_kind_of_row_is_measured_when_its_turn_comes(
+    timed_by_hand: tuple[list[str], list[float]],
+    homely: Path,
+    recipe: str,
+    tmp_path: Path,
+    budget: str,
+    order: str,
+) -> None:
+    """Eight kinds would take longer to measure than there is time, or than a fifth of it."""
+    said: list[str] = []
+    reproduce(options(tmp_path, homely, recipe, tables=(1,), budget=budget), said.append)
+    assert timed_by_hand[0] == [
+        f"measure {name[:-1]}" if name.endswith("!") else f"run {name}" for name in order.split()
+    ]
+    assert any("runs are left" in line and "not measured" in line for line in said)
+
+
+def test_measuring_leaves_time_for_what_is_known(
+    timed_by_hand: tuple[list[str], list[float]],
+    homely: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the method's kind only what trains no stage 2 is short enough."""
+    did, left_s = timed_by_hand
+    left_s[0] = 4.5
+
+    def estimate(queue: queueing.Queue, job: queueing.Job) -> float:
+        known = queue.costs.known(job.name, job.config)
+        return math.nan if not known else 3.0 if job.row == "odc" else 99.0
+
+    monkeypatch.setattr(queueing.Queue, "estimate", estimate)
+    asked = options(tmp_path, homely, recipe, tables=(1, 8), rows=("imu2clip", "odc"), budget="1m")
+    reproduce(asked, quiet)
+    assert did == ["measure detach", "run odc", "measure imu2clip"]
+
+
+def test_a_plan_measures_every_kind_of_row(
+    timed_by_hand: tuple[list[str], list[float]], homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    did, left_s = timed_by_hand
+    left_s[0] = math.inf
+    said: list[str] = []
+    asked = options(tmp_path, homely, recipe, tables=(1,), plan_only=True)
+    reproduce(asked, said.append)
+    assert len(did) > 7
+    assert len({*did}) == 7  # the methods, infonce measured as the method itself
+    assert not any("not measured" in line for line in said)
+
+
+@INTERRUPTED
+def test_a_probe_that_takes_too_long_leaves_time_for_other_rows(
+    timed_by_hand: tuple[list[str], list[float]],
+    homely: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    did, left_s = timed_by_hand
+    left_s[0] = 2.5
+    quick = Costs.probe
+
+    def probe(costs: Costs, data: str, config: RunConfig, *rest: object) -> None:
+        if config.method == LEAD:
+            time.sleep(30)
+        quick(costs, data, config, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Costs, "probe", probe)
+    said: list[str] = []
+    asked = options(tmp_path, homely, recipe, tables=(1,), rows=("imu2clip", "infonce"))
+    reproduce(replace(asked, budget="3s"), said.append)
+    assert did == ["measure imu2clip", "run imu2clip"]
+    assert said.count(f"not measured in time: {LEAD} on tiny") == 1
+    assert "2 runs are left, not measured; the same command goes on:" in said
+
+
+def test_a_row_that_waits_for_one_too_long_is_no_shorter(
+    homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Costs, "known", lambda *_: True)
+    monkeypatch.setattr(Costs, "estimate", lambda *_, shared: 1.0 if shared else 999.0)
+    asked = options(tmp_path, homely, recipe, tables=(4,), budget="1m")
+    with pytest.raises(UsageError, match="the shortest row left, .* takes about 999 s"):
+        reproduce(asked, quiet)
 
 
 def test_rows_can_be_chosen(homely: Path, recipe: str, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from detach.baseline_config import SupervisedConfig
 from detach.config import RunConfig, override, preset
 from detach.data.splits import few_of_each
+from detach.reproduce import costs
+from detach.reproduce.costs import Costs
 from detach.reproduce.rows import configured
 from detach.train import Material, load_material, train
 
@@ -56,6 +58,20 @@ def test_all_labels_are_judged_by_those_held_out(tiny_dataset: Path, tmp_path: P
     found = epochs_of(load_material(tiny_dataset, config, quiet), tmp_path / "run", config)
     assert len(found) == 3
     assert max(row["validation_f1"] for row in found) > 0
+
+
+def test_its_time_counts_all_passes(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, known = few(), Costs(tmp_path)
+    monkeypatch.setattr(costs, "stage_seconds", lambda *_, **__: {"supervised": 2.0})
+    known.probe("home", config, material, tmp_path / "probe")
+    assert known.estimate("home", config, shared=False) == 7 * 2.0
+    assert not known.known("home", few(split={"labels": 5}))
+    rows = [{"stage": "supervised", "losses": {}, "elapsed_s": at} for at in (4.0, 5.0, 6.0)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.undo()
+    assert costs.stage_seconds(tmp_path) == {"supervised": 6.0}
 
 
 @pytest.mark.parametrize(("windows", "passes"), [(1, 500), (128, 500), (129, 250), (2269, 40)])

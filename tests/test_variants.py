@@ -91,7 +91,7 @@ def test_a_variant_of_stage_2_trains_to_something_else(
     assert all((a[k] - b[k]).abs().max() > 1e-6 for k in moved)
 
 
-@pytest.mark.parametrize("kind", ["light", "transformer"])
+@pytest.mark.parametrize("kind", ["light", "transformer", "imu"])
 def test_another_sensor_encoder_trains_and_tells_order(
     material: Material, usual: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -145,9 +145,9 @@ class EncoderConfig:
     video: Literal["cnn", "resnet18", "resnet50"] = "cnn"
     """The 2-D network of pictures: four convolutions (of ``video_scale``), or a residual network,
     from scratch, for places and as the rivals' whole video encoder. Motion keeps 3-D ones."""
-    motion: Literal["attention", "light", "transformer"] = "attention"
+    motion: Literal["attention", "light", "transformer", "imu"] = "attention"
     """The sensor temporal encoder: convolutions, a GRU both ways and attention; convolutions and a
-    GRU alone; or a transformer over patches of samples (Table 6)."""
+    GRU alone; a transformer over patches of samples (Table 6); or that of IMU2CLIP."""
     spatial: Literal["places", "features"] = "places"
     """What the frozen half of an embedding holds: roots of the probabilities of the K places,
     which both modalities name alike, or each encoder's own features, which lie in unrelated spaces

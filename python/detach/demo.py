@@ -1,13 +1,11 @@
 """`detach demo`: the whole job on the recordings that come along."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from detach import recipes
 from detach.config import override
-from detach.data.store import new_folder
-from detach.errors import DataError
+from detach.data.sample import copy_sample
 from detach.evaluate import evaluate
 from detach.report import report
 from detach.train import train_seeds
@@ -21,17 +19,10 @@ def run_demo(out: Path, *, seed: int, say: Callable[[str], None]) -> Path:
 
     Raises:
         DataError: The package came without its sample recordings.
+        MachineError: They cannot be copied to ``out``.
     """
-    sample = recipes.models_folder() / "sample"
-    if not (sample / "dataset.json").is_file():
-        raise DataError(f"{sample}: the sample recordings are not there; install the package again")
     config = override(recipes.read(recipes.find(Path("demo"))), {"seed": seed})
-    data, run = out / "data", _free(out)
-    if not (data / "dataset.json").is_file():
-        with new_folder(data) as part:  # the package itself may be read-only
-            shutil.copytree(
-                sample, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".cache")
-            )
+    data, run = copy_sample(out), _free(out)
     say(f"training on {data} into {run}")
     train_seeds(data, run, config, 1, resume=False, say=say)
     table = evaluate([run], None, progress=say)

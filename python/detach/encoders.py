@@ -15,6 +15,8 @@ STEPS = 32
 """Time steps the sensor encoders hand to their recurrent layer, whatever T is."""
 MIN_SAMPLES = 40
 """Fewest samples in a window that the dilated convolutions can take."""
+IMU_SAMPLES = 500
+"""What a window is brought to for the convolutions of IMU2CLIP where a config names none."""
 
 
 class SensorSpatialEncoder(nn.Module):
@@ -149,6 +151,10 @@ def motion_encoder(channels: int, config: EncoderConfig) -> nn.Module:
         return LightSensorEncoder(channels, config)
     if config.motion == "transformer":
         return TransformerSensorEncoder(channels, config)
+    if config.motion == "imu":
+        return ImuEncoder(
+            channels, config.width, IMU_SAMPLES, pool_last=True, centre=config.centre_motion
+        )
     return SensorTemporalEncoder(channels, config)
 
 

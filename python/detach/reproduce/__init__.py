@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detach import ledger, recipes
-from detach.config import RunConfig, override
+from detach.config import RunConfig, flatten, override
 from detach.data.recording import Dataset
 from detach.data.store import write_whole
 from detach.errors import DetachError, UsageError
+from detach.model import load_config
 from detach.reproduce import figures, page, published, tables
 from detach.reproduce.datasets import Found, find, together
 from detach.reproduce.lines import read_runs
@@ -16,11 +17,13 @@ from detach.reproduce.overview import overviews
 from detach.reproduce.plan import show_left, show_plan
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
-from detach.reproduce.queue import Job, Outcome, Queue, budget_s, check_finished, make_jobs
+from detach.reproduce.queue import Job, Outcome, Queue, budget_s, make_jobs
 from detach.reproduce.rows import TABLES, chosen, wanted
 
 Say = Callable[[str], None]
 HOME_MINUTES = (1, 10_000)
+OF_MACHINE = ("threads", "device", "precision", "checkpoints")
+"""Options that a run may differ in and still be the same row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +76,11 @@ def reproduce(options: Options, say: Say) -> Path | None:
     base = _read(_recipes(options)[0], options)
     jobs = make_jobs(options.out, data.folders, names, options.seeds, base)
     jobs += _asked_of_homes(options, asked, say)
-    check_finished(jobs)
+    _check_finished(jobs)
     outcome, index = Outcome(), None
     try:
         if not options.write_only:
-            queue.measure(jobs)
+            queue.measure(jobs, all_kinds=options.plan_only or options.budget is None)
             show_plan(jobs, queue, say)
         if options.plan_only:
             return _or_bad(None, data.bad)
@@ -116,6 +119,25 @@ def _check(options: Options, questions: Sequence[int]) -> None:
         raise UsageError(figures.ONE_DATA_SET)
     if options.append is not None:
         ledger.append_lines(options.append, (), "")
+
+
+def _check_finished(jobs: Sequence[Job]) -> None:
+    """That runs which are there were made as they would be made now.
+
+    Raises:
+        UsageError: One has other options, so that a table would mix two ways of training.
+    """
+    for job in jobs:
+        if not job.done:
+            continue
+        was, now = (dict(flatten(c)) for c in (load_config(job.folder)[0], job.config))
+        unlike = [name for name in now if was[name] != now[name] and name not in OF_MACHINE]
+        other = [f"{name} {was[name]} instead of {now[name]}" for name in unlike]
+        if other:
+            raise UsageError(
+                f"{job.folder} was made by another recipe or version: {', '.join(other[:3])}; name "
+                "another folder with --out, its own recipe with --config, or remove it"
+            )
 
 
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -33,7 +33,7 @@ class Looked:
 
 
 def looks(method: Path, rival: Path) -> list[Looked]:
-    """Three test windows: the first of one class, and two of a pair of actions at one place.
+    """Test windows, one of each of the three commonest classes: the liveliest.
 
     Raises:
         DataError: A run is of another kind, or there are no labelled test windows.

@@ -1,12 +1,15 @@
-"""How long a row will take: from rows that are finished, or from a probe of two batches."""
+"""How long a row will take, from finished ones or a probe of two batches; and a limit of time."""
 
 import json
+import math
 import shutil
+import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,11 @@ from detach.train import Material, train
 COSTS_FILE = "costs.json"
 Rates = dict[str, float]
 """Seconds an epoch of each stage."""
+WHOLE = "supervised"
+"""The stage, and method, of which it is seconds of all epochs."""
 LEAST_S = 1.0
+AGAIN_S = 3.0
+"""Until time is up once more, where that was not heard."""
 
 
 class Costs:
@@ -38,7 +45,7 @@ class Costs:
 
     def estimate(self, data: str, config: RunConfig, *, shared: bool) -> float:
         """Seconds for a run; ``shared`` leaves out stage 1. NaN where nothing was measured."""
-        rates = self._known.get(_key(data, config))
+        rates = self._known.get(kind_of(data, config))
         if rates is None:
             return float("nan")
         epochs = _epochs(config)
@@ -48,12 +55,14 @@ class Costs:
 
     def after(self, data: str, config: RunConfig) -> float:
         """Seconds for testing a run that is trained; NaN where nothing was measured."""
-        rates = self._known.get(_key(data, config), {})
+        rates = self._known.get(kind_of(data, config), {})
         return max(LEAST_S, rates["after"]) if "after" in rates else float("nan")
 
     def known(self, data: str, config: RunConfig) -> bool:
-        """Whether this kind of run was measured."""
-        return _key(data, config) in self._known
+        """Whether this kind of run was measured, by another process too."""
+        if kind_of(data, config) not in self._known:
+            self._read()
+        return kind_of(data, config) in self._known
 
     def probe(self, data: str, config: RunConfig, material: Material, folder: Path) -> None:
         """Trains two epochs of every stage on two batches, and scales the second to all windows."""
@@ -67,20 +76,25 @@ class Costs:
             rates = stage_seconds(run, warm=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        scale = len(index) / max(len(few), 1) if config.method != "supervised" else 1.0
+        scale = len(index) / max(len(few), 1)
+        if config.method == WHOLE:
+            scale = config.supervised.passes(max(len(material.parts["train"]), 1))
         self.note(data, config, {k: v * scale for k, v in rates.items()})
 
     def note(self, data: str, config: RunConfig, rates: Mapping[str, float]) -> None:
         """Keeps what was measured, over what was known."""
         self._read()
-        self._known[_key(data, config)] = {
-            **self._known.get(_key(data, config), {}), **rates
+        self._known[kind_of(data, config)] = {
+            **self._known.get(kind_of(data, config), {}), **rates
         }  # fmt: skip
         write_whole(self._path, json.dumps(self._known, indent=1, sort_keys=True).encode())
 
 
 def stage_seconds(run: Path, *, warm: bool = False) -> Rates:
-    """Seconds an epoch of each stage, from a run's log; ``warm`` leaves the first of each out."""
+    """Seconds an epoch of each stage, from a run's log; ``warm`` leaves the first of each out.
+
+    Of supervised training, whose epochs are as many as its labels are few, seconds of all.
+    """
     ends: dict[str, list[float]] = {}
     before = 0.0
     for row in _rows(run):
@@ -88,7 +102,7 @@ def stage_seconds(run: Path, *, warm: bool = False) -> Rates:
     rates: Rates = {}
     for stage, at_s in ends.items():
         counted = at_s[1:] if warm and len(at_s) > 2 else at_s
-        rates[stage] = (counted[-1] - counted[0]) / (len(counted) - 1)
+        rates[stage] = (counted[-1] - counted[0]) / (1 if stage == WHOLE else len(counted) - 1)
     return rates
 
 
@@ -97,6 +111,34 @@ def timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
+
+
+class TimeIsUpError(BaseException):
+    """Raised wherever the program is; no handler of errors may take it for one."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Ends what is inside when time is up; what it saved last stands."""
+    if math.isinf(seconds):
+        yield
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise TimeIsUpError
+
+    try:
+        before = signal.signal(signal.SIGALRM, stop)
+    except ValueError:  # not the main thread: the estimate alone must do
+        yield
+        return
+    # Python drops what is raised in a callback of its garbage collector: it is said again.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
@@ -120,7 +162,7 @@ def _epochs(config: RunConfig) -> dict[str, int]:
         ends = config.stage1.warmup_epochs + config.stage1.joint_epochs
         return {"stage1": first if config.stage1.refine else min(first, ends), "stage2": second}
     if config.method == "supervised":
-        return {"supervised": config.supervised.epochs}
+        return {WHOLE: 1}
     if config.method == "comodo":
         teacher = config.comodo.teacher_epochs
         return {"teacher": first if teacher is None else teacher, "student": second}
@@ -134,17 +176,18 @@ def _shortest(config: RunConfig) -> RunConfig:
         config,
         stage1=replace(config.stage1, epochs=2, warmup_epochs=0, joint_epochs=2),
         stage2=replace(config.stage2, epochs=last),
-        supervised=replace(config.supervised, epochs=2),
+        supervised=replace(config.supervised, epochs=2, least_steps=1),
     )
 
 
-def _key(data: str, config: RunConfig) -> str:
+def kind_of(data: str, config: RunConfig) -> str:
     """What the time of an epoch depends on, near enough."""
     own = {
         "imu2clip": config.imu2clip,
         "primus": config.primus,
         "comodo": config.comodo,
         "cav-mae": config.cav_mae,
+        "supervised": (config.supervised, config.split.labels),
     }.get(config.method)
     method = "detach" if config.method == "infonce" else config.method
     size = (config.stage1.batch_size, config.stage2.batch_size, config.threads, config.device)

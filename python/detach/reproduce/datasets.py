@@ -1,18 +1,15 @@
 """The data sets that rows are trained on; one that cannot be read does not hold up the others."""
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detach import recipes
 from detach.data.recording import Dataset, read_dataset
-from detach.data.store import new_folder
+from detach.data.sample import copy_sample
 from detach.errors import DataError, DetachError
 
 Say = Callable[[str], None]
-SAMPLE = "sample"
 
 
 @dataclass
@@ -30,9 +27,10 @@ def find(folders: Sequence[Path], out: Path, say: Say) -> Found:
 
     Raises:
         DataError: Not a single one can be used.
+        MachineError: There is no room for the sample, or it cannot be written.
     """
     found = Found()
-    for folder in folders or (_sample(out),):
+    for folder in folders or (copy_sample(out),):
         try:
             dataset = _labelled(folder)
         except DataError as error:
@@ -64,15 +62,3 @@ def _labelled(folder: Path) -> Dataset:
             "recognised, so some recordings must be labelled"
         )
     return dataset
-
-
-def _sample(out: Path) -> Path:
-    """A copy of the recordings that come along: the package itself may be read-only."""
-    source, data = recipes.models_folder() / SAMPLE, out / "data"
-    if not (source / "dataset.json").is_file():
-        raise DataError(f"{source}: the sample recordings are not there; name data with --data")
-    if not (data / "dataset.json").is_file():
-        with new_folder(data) as part:
-            ignored = shutil.ignore_patterns(".cache")
-            shutil.copytree(source, part, dirs_exist_ok=True, ignore=ignored)
-    return data

@@ -4,15 +4,13 @@ import fcntl
 import math
 import os
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
-from detach.config import RunConfig, flatten
+from detach.config import RunConfig
 from detach.data.store import write_whole
 from detach.errors import DataError, DetachError, DivergedError, UsageError
 from detach.evaluate import evaluate
@@ -25,7 +23,15 @@ from detach.model import (
     load_config,
     save_config,
 )
-from detach.reproduce.costs import Costs, stage_seconds, timed
+from detach.reproduce.costs import (
+    LEAST_S,
+    Costs,
+    TimeIsUpError,
+    kind_of,
+    stage_seconds,
+    timed,
+    within,
+)
 from detach.reproduce.rows import LEAD, ROWS, configured
 from detach.results import RESULTS_FILE
 from detach.train import Material, load_material, train
@@ -33,12 +39,14 @@ from detach.train import Material, load_material, train
 Say = Callable[[str], None]
 SHARED = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
 """Options that stage 1 depends on."""
-OF_MACHINE = ("threads", "device", "precision", "checkpoints")
-"""Options that a run may differ in and still be the same row."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 TO_WRITE = 0.15
 """Share of a budget kept for tables and pages, at most `TO_WRITE_S`."""
 TO_WRITE_S = 45.0
+TO_MEASURE = 0.2
+"""Share of a budget that measuring may take while something known could be run instead."""
+PROBE = 0.5
+"""Share of the time left that a probe may take: the row itself takes longer than its probe."""
 PAUSE_S = 3.0
 """Between two looks at what another process trains."""
 
@@ -125,25 +133,6 @@ def make_jobs(
     ]
 
 
-def check_finished(jobs: Sequence[Job]) -> None:
-    """That runs which are there were made as they would be made now.
-
-    Raises:
-        UsageError: One has other options, so that a table would mix two ways of training.
-    """
-    for job in jobs:
-        if not job.done:
-            continue
-        was, now = (dict(flatten(c)) for c in (load_config(job.folder)[0], job.config))
-        unlike = [name for name in now if was[name] != now[name] and name not in OF_MACHINE]
-        other = [f"{name} {was[name]} instead of {now[name]}" for name in unlike]
-        if other:
-            raise UsageError(
-                f"{job.folder} was made by another recipe or version: {', '.join(other[:3])}; name "
-                "another folder with --out, its own recipe with --config, or remove it"
-            )
-
-
 def budget_s(text: str | None) -> float:
     """Seconds of ``20m``, ``90s``, ``2h`` or a plain number of seconds; infinite for None.
 
@@ -172,6 +161,9 @@ class Queue:
         """What cannot be cut into windows, and why."""
         self._odd: set[tuple[str, str]] = set()
         """(data set, row) that could not be measured: to be tried, for the reason."""
+        self._slow: set[str] = set()
+        """Kinds of runs whose probe took too long."""
+        self._to_measure_s = TO_MEASURE * budget
 
     @property
     def left_s(self) -> float:
@@ -184,50 +176,97 @@ class Queue:
             return self.costs.after(job.name, job.config)
         return self.costs.estimate(job.name, job.config, shared=job.lead is not None)
 
-    def measure(self, jobs: Sequence[Job]) -> None:
-        """Probes every kind of run of which nothing is known yet, while time lasts."""
+    def measure(self, jobs: Sequence[Job], *, all_kinds: bool) -> None:
+        """Probes kinds of runs of which nothing is known yet, while time lasts.
+
+        ``all_kinds``: every one; otherwise until one is known, the others when their turn comes.
+        """
         for job in jobs:
-            known = (job.name, job.row) in self._odd or self.costs.known(job.name, job.config)
-            if job.done or known or self.left_s <= 0:
-                continue
-            self._say(f"measuring {job.row} on {job.name}")
-            try:
-                probe = self._out / f".probe-{os.getpid()}"
-                with _within(self.left_s):
-                    self.costs.probe(job.name, job.config, self._material(job), probe)
-            except _TimeIsUpError:
+            if not job.done and self._unknown(job):
+                self._measure(job, self.left_s)
+            if not job.done and not all_kinds and self.costs.known(job.name, job.config):
                 return
-            except (DataError, DivergedError, UsageError):
-                self._odd.add((job.name, job.row))  # the reason is said when its turn comes
+
+    def _unknown(self, job: Job) -> bool:
+        """Whether this kind of run is to be measured."""
+        if (job.name, job.row) in self._odd or self.costs.known(job.name, job.config):
+            return False
+        return kind_of(job.name, job.config) not in self._slow
+
+    def _measure(self, job: Job, room_s: float) -> None:
+        """Probes this kind of run, unless that takes more than ``room_s``."""
+        before_s = self.left_s
+        if room_s < LEAST_S:
+            return
+        self._say(f"measuring {job.row} on {job.name}")
+        try:
+            with within(room_s):
+                material = self._material(job)
+            with within(min(PROBE * self.left_s, room_s - self._since(before_s))):
+                probe = self._out / f".probe-{os.getpid()}"
+                self.costs.probe(job.name, job.config, material, probe)
+        except TimeIsUpError:
+            if room_s >= before_s:  # no other row would have been run instead
+                self._slow.add(kind_of(job.name, job.config))
+            self._say(f"not measured in time: {job.row} on {job.name}")
+        except (DataError, DivergedError, UsageError):
+            self._odd.add((job.name, job.row))  # the reason is said when its turn comes
+        self._to_measure_s -= self._since(before_s)
+
+    def _since(self, before_s: float) -> float:
+        """Seconds since so many were left."""
+        return 0.0 if math.isinf(before_s) else before_s - self.left_s
+
+    def _room_s(self, free: Sequence[Job]) -> float:
+        """Seconds that measuring may take now, so that one of what is known can still be run."""
+        estimates = [self.estimate(job) for job in free]
+        fitting = [seconds for seconds in estimates if seconds <= self.left_s]
+        spare_s = self.left_s - min(fitting, default=0.0)
+        return min(self._to_measure_s, spare_s) if fitting else spare_s
 
     def run(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         """Trains and evaluates what is not there yet; the same command elsewhere shares the work.
 
         Raises:
-            UsageError: The budget does not suffice for a single one of them.
+            UsageError: The budget does not suffice to begin a single one of them.
             KeyboardInterrupt: Stopped; what is saved stands.
         """
         todo = [job for job in jobs if not job.done]
-        self._check_budget(todo)
-        asked, waits = len(todo), False
+        asked, waits, begun = len(todo), False, False
         while todo := [j for j in todo if not j.done and (j.name, j.row) not in outcome.errors]:
-            folders = {job.folder for job in todo}
-            ready = [j for j in todo if j.source not in folders and self._fits(j)]
-            if not ready:  # estimates may fall while others run, so that none is given up before
-                outcome.left += todo
-                return
-            number = f"[{asked - len(todo) + 1}/{asked}]"
             try:
-                if any(self._tried(job, number, outcome) for job in ready):
-                    waits = False
-                    continue
-            except _TimeIsUpError:
+                turn = self._turn(todo, f"[{asked - len(todo) + 1}/{asked}]", outcome)
+            except TimeIsUpError:
+                turn, begun = None, True
+            if turn is None:  # estimates may fall while others run, so that none is given up before
                 outcome.left += todo
+                if not begun:
+                    self._check_budget(todo)
                 return
-            if not waits:
-                self._say("what is left to do is being trained by another process; waiting")
-            waits = True
-            time.sleep(PAUSE_S)
+            begun = True
+            if not turn:
+                if not waits:
+                    self._say("what is left to do is being trained by another process; waiting")
+                time.sleep(PAUSE_S)
+            waits = not turn
+
+    def _turn(self, todo: Sequence[Job], number: str, outcome: Outcome) -> bool | None:
+        """Whether a job was free to be run here; None where there is time for none.
+
+        Raises:
+            TimeIsUpError: In the middle of it.
+        """
+        free, found = _free(todo), None
+        measures = not self._begin_all and not math.isinf(self.left_s)
+        for sparing in (True, False):
+            for job in free:
+                if measures and self._unknown(job):
+                    self._measure(job, self._room_s(free) if sparing else self.left_s)
+                if self._fits(job):
+                    if self._tried(job, number, outcome):
+                        return True
+                    found = False
+        return found
 
     def _fits(self, job: Job) -> bool:
         if self._begin_all:
@@ -239,14 +278,14 @@ class Queue:
         """Whether a job was free to be run here, whatever came of it.
 
         Raises:
-            _TimeIsUpError: In the middle of it.
+            TimeIsUpError: In the middle of it.
         """
         with _held(job) as mine:
             if not mine or job.done:
                 return mine
             self._say(f"{number} {job.name}, {job.row}, seed {job.seed}")
             try:
-                with _within(self.left_s):
+                with within(self.left_s):
                     self._one(job)
                 outcome.ran.append(job)
             except (DivergedError, UsageError, DataError) as error:
@@ -256,22 +295,21 @@ class Queue:
         return True
 
     def _check_budget(self, waiting: Sequence[Job]) -> None:
-        sound = [job for job in waiting if (job.name, job.row) not in self._odd]
-        known = [(self.estimate(job), job) for job in sound]
-        known = [pair for pair in known if not math.isnan(pair[0])]
-        if math.isinf(self._budget) or not sound or self._begin_all:
+        """Says in an error why not a single job could be begun."""
+        if math.isinf(self._budget) or self._begin_all:
             return
+        known = [(self.estimate(job), job) for job in _free(waiting)]
+        known = [pair for pair in known if not math.isnan(pair[0])]
         if not known:
             raise UsageError(
                 f"a budget of {self._budget:g} s is too small to measure a single row in"
             )
         shortest, job = min(known, key=lambda pair: pair[0])
-        if shortest > self.left_s:
-            raise UsageError(
-                f"a budget of {self._budget:g} s is too small: the shortest row left, {job.row} on "
-                f"{job.name}, takes about {shortest:.0f} s, and {max(self.left_s, 0):.0f} s are "
-                "left to train in; give more"
-            )
+        raise UsageError(
+            f"a budget of {self._budget:g} s is too small: the shortest row left, {job.row} on "
+            f"{job.name}, takes about {shortest:.0f} s, and {max(self.left_s, 0):.0f} s are "
+            "left to train in; give more"
+        )
 
     def _one(self, job: Job) -> None:
         if not job.trained and job.twin is not None:
@@ -311,6 +349,12 @@ class Queue:
         return self._kept[key]
 
 
+def _free(todo: Sequence[Job]) -> list[Job]:
+    """Those that wait for no other one."""
+    folders = {job.folder for job in todo}
+    return [job for job in todo if job.source not in folders]
+
+
 def _copy(twin: Path, folder: Path, config: RunConfig) -> None:
     """A run that differs in its test alone: the weights of another, under its own options.
 
@@ -345,35 +389,3 @@ def _held(job: Job) -> Iterator[bool]:
         finally:
             if job.done:  # whoever has it open still will see that too
                 path.unlink(missing_ok=True)
-
-
-AGAIN_S = 3.0
-"""Until time is up once more, where that was not heard."""
-
-
-class _TimeIsUpError(BaseException):
-    """Raised wherever the program is; no handler of errors may take it for one."""
-
-
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Ends what is inside when time is up; what it saved last stands."""
-    if math.isinf(seconds):
-        yield
-        return
-
-    def stop(_: int, __: FrameType | None) -> None:
-        raise _TimeIsUpError
-
-    try:
-        before = signal.signal(signal.SIGALRM, stop)
-    except ValueError:  # not the main thread: the estimate alone must do
-        yield
-        return
-    # Python drops what is raised in a callback of its garbage collector: it is said again.
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), AGAIN_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -131,6 +131,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "light": Row("A. light (CNN + GRU)", {"encoders": {"motion": "light"}}),
     "transformer": Row("B. heavy (transformer)", {"encoders": {"motion": "transformer"}}),
+    "imu": Row("the sensor encoder of IMU2CLIP", {"encoders": {"motion": "imu"}}),
     "odc": Row(
         "ODC alone (sensors cluster, no video)",
         {
@@ -233,7 +234,7 @@ TABLES: Mapping[int, Table] = {
     3: Table("Refinement and loss", (LEAD, "infonce", "no-refinement", "no-refinement-infonce")),
     4: Table("Momentum encoder", (LEAD, "no-momentum"), ("constant-momentum", "weight-learns")),
     5: Table("Confidence", (LEAD, "confident-100"), ("confident-50", "confident-90")),
-    6: Table("Sensor encoder", ("light", "transformer", LEAD)),
+    6: Table("Sensor encoder", ("light", "transformer", LEAD), ("imu",)),
     7: Table("Data that were used", ()),
     8: Table(
         "Controls and other losses (ours)",

@@ -82,7 +82,7 @@ def import_hwu_usp(
     limit: int | None = None,
     progress: Say | None = None,
 ) -> Dataset:
-    """Makes a data set of the paper's five activities, split by subject.
+    """Makes a data set of the paper's five activities, parted by subject.
 
     Args:
         source: Its root.
@@ -106,7 +106,7 @@ def import_hwu_usp(
         if sync:
             for note in _set_clocks([part / sequence.name for sequence in found], found, names):
                 say(note)
-        _describe(part, found, channels)
+        say(_describe(part, found, channels))
     dataset = read_dataset(out)
     windows, _ = count_windows(dataset, "activity")
     say(
@@ -308,24 +308,35 @@ def _track(name: str) -> SensorTrack:
     return SensorTrack(name=name, kind=kind, unit="W" if power else "0/1", hz=HZ, place=place)
 
 
-def _describe(part: Path, found: Sequence[Files], channels: str) -> None:
-    """Seven subjects in ten pretrain, as in the paper; the last fifth of the others test."""
-    subjects = sorted({s.subject for s in found})
-    cut = max(1, round(0.7 * len(subjects)))
-    train = set(subjects[:cut])
-    probe = subjects[cut:] or subjects[-1:]
-    test = set(probe[-max(1, round(0.2 * len(probe))) :])
-    groups = {
-        "pretrain": [s.name for s in found if s.subject in train],
-        "train": [s.name for s in found if s.subject not in test],
-        "test": [s.name for s in found if s.subject in test],
-    }
+def _describe(folder: Path, found: Sequence[Files], channels: str) -> str:
+    """Writes dataset.json; returns how many subjects each part has.
+
+    It notes no number of places: that depends on the channels one trains on.
+    """
+    subjects = part_subjects(sorted({s.subject for s in found}))
     write_dataset(
         Dataset(
-            folder=part,
+            folder=folder,
             name="hwu-usp",
             classes={"activity": CLASSES},
-            splits={k: tuple(v) for k, v in groups.items()},
-            notes={"channels": channels, "places": len(PAPER)},
+            splits={k: tuple(s.name for s in found if s.subject in v) for k, v in subjects.items()},
+            notes={"channels": channels},
         )
     )
+    counts = {k: len(v) for k, v in subjects.items()}
+    said = "subjects: {pretrain} pretrain and train, {val} validate, {test} test".format(**counts)
+    if counts["test"]:
+        return said
+    return f"{said}; one subject leaves none to test, so train with split.by=random-window"
+
+
+def part_subjects(subjects: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The last quarter test, an eighth before them choose, as in the simulated kitchen.
+
+    Of two subjects one trains and one tests; of one all that is left is to train.
+    """
+    test = max(1, round(0.25 * len(subjects))) if len(subjects) > 1 else 0
+    val = max(1, round(0.125 * len(subjects))) if len(subjects) > 2 else 0
+    first, last = len(subjects) - test - val, len(subjects) - test
+    train = subjects[:first]
+    return {"pretrain": train, "train": train, "val": subjects[first:last], "test": subjects[last:]}
