@@ -174,10 +174,10 @@ class MasaConfig:
     form: Literal["masa", "casa"] = "masa"
     width: int = 64
     heads: int = 4
-    layers: int = 2
+    layers: int = 4
     """Of attention within a view and across two, each."""
     frames: int = 24
-    """Of a view."""
+    """Of a view, however long it lasts."""
     temperature: float = 0.1
     """Of the softmax over frames."""
     cluster_temperature: float = 0.1

@@ -4,16 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from detach.alignment.measures import Clip
 from detach.alignment.skeletons import JOINTS, MIRRORED, Skeleton
 from detach.baseline_config import MasaConfig
-from detach.baselines.masa import Masa
+from detach.baselines.masa import Clips, Masa
 from detach.errors import DataError
 
-FRAMES = 64
-"""To which clips are brought for training, so that they make a batch."""
 CLIP_NORM = 0.5
 
 
@@ -31,14 +29,15 @@ def fit_masa(
     """
     if len(skeletons) < 2:
         raise DataError(f"at least 2 clips are needed to train on, got {len(skeletons)}")
-    clips = torch.stack([_resized(s) for s in skeletons])
+    clips = together(skeletons)
     model, generator = untrained(settings, seed), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     mirrored = torch.tensor(MIRRORED)
     for step in range(settings.steps):
-        chosen = torch.randperm(len(clips), generator=generator)[: settings.batch_size]
-        terms = model.losses(clips[chosen], mirrored, generator)
+        chosen = torch.randperm(len(skeletons), generator=generator)[: settings.batch_size]
+        some = Clips(clips.joints[chosen], clips.lengths[chosen])
+        terms = model.losses(some, mirrored, generator)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -66,6 +65,19 @@ def embedded(model: Masa, skeletons: Sequence[Skeleton]) -> list[Clip]:
     ]
 
 
+@torch.no_grad()
+def embedded_so_far(model: Masa, skeletons: Sequence[Skeleton]) -> list[Clip]:
+    """Every frame as the last of those seen until then: what follows is not known."""
+    clips = together(skeletons)
+    found = torch.zeros(*clips.joints.shape[:2], model.settings.width)
+    for frames in range(1, clips.joints.shape[1] + 1):
+        going = clips.lengths >= frames
+        found[going, frames - 1] = model.embed(clips.joints[going, :frames])[:, -1]
+    return [
+        Clip(s.action, found[i, : len(s.phase)].numpy(), s.phase) for i, s in enumerate(skeletons)
+    ]
+
+
 def raw(skeletons: Sequence[Skeleton]) -> list[Clip]:
     """The joints themselves, for comparison."""
     return [
@@ -74,9 +86,8 @@ def raw(skeletons: Sequence[Skeleton]) -> list[Clip]:
     ]
 
 
-def _resized(skeleton: Skeleton) -> Tensor:
-    """Joints [64, J, 3] by linear interpolation."""
-    joints = torch.from_numpy(skeleton.joints).flatten(1).T[None]
-    sized = torch.nn.functional.interpolate(joints, FRAMES, mode="linear", align_corners=True)
-    frames: Tensor = sized[0].T.unflatten(1, (-1, 3))
-    return frames
+def together(skeletons: Sequence[Skeleton]) -> Clips:
+    """Clips at their own lengths, with zeros up to the longest."""
+    joints = [torch.from_numpy(s.joints) for s in skeletons]
+    lengths = torch.tensor([len(j) for j in joints])
+    return Clips(pad_sequence(joints, batch_first=True), lengths)
