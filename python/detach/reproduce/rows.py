@@ -111,6 +111,7 @@ ROWS: Mapping[str, Row] = {
             ("global", "global alignment", {"method": "global"}),
             ("imu2clip", "IMU2CLIP", {"method": "imu2clip"}),
             ("primus", "PRIMUS", {"method": "primus"}),
+            ("cav-mae", "CAV-MAE", {"method": "cav-mae"}),
         )
     },
     "no-spatial-weight": Row("w/o W spatial", {"stage2": {"lambda_hard": 1.0}}),
@@ -281,6 +282,7 @@ TABLES: Mapping[int, Table] = {
         (
             *(LEAD, f"{LEAD}-uncentred", "global", "global-uncentred"),
             *("imu2clip", "imu2clip-uncentred", "primus", "primus-uncentred"),
+            *("cav-mae", "cav-mae-uncentred"),
         ),
     ),
 }
