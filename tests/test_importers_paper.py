@@ -226,7 +226,7 @@ def test_subtitles_and_rows_that_are_damaged_name_their_line(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"rows\.txt:1: not a number"):
         read_rows(rows, [2])
     with pytest.raises(DataError, match="no folder like data/S1-ADL1"):
-        import_opportunity(tmp_path, tmp_path / "out")
+        import_opportunity(tmp_path, tmp_path.with_name("out"))
     assert opportunity.ALL_RUNS == 24
 
 

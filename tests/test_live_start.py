@@ -106,7 +106,8 @@ def test_lines_become_decisions_and_nothing_else_is_opened(
     assert told.recv(100) == b"WATCHDOG=1"
     last = said.decode().splitlines()[-1]
     # The metrics file alone: no camera though the bundle knows pictures, and no connection.
-    assert last == f"opened ['{metrics.with_name('.detach.prom.part')}'] []"
+    part = metrics.with_name(f".detach.prom.{process.pid}.part")
+    assert last == f"opened ['{part}'] []"
     text = metrics.read_text()
     assert 'detach_payload_unknown_topic_total{instance_name="kitchen"}' in text
     assert "# TYPE detach_lag_p95_s gauge" in text

@@ -37,7 +37,7 @@ from detach.reproduce.tables import Filled
 from detach.results import read_results
 from detach.table import Difference
 
-from .reproduced import options, quiet  # type: ignore[import-not-found]
+from .reproduced import options, quiet, say_made_of  # type: ignore[import-not-found]
 
 SVG = "{http://www.w3.org/2000/svg}"
 SEED_0 = ("detach", "infonce", "no-spatial-weight")
@@ -243,6 +243,7 @@ def test_a_class_absent_from_a_part_is_named(
         path = data / name / "labels/activity.csv"
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line for line in lines if "open left" not in line))
+    say_made_of(out, homely, data)
     run = out / "runs/tiny/detach/seed0"
     (run / "results.json").unlink()
     table = evaluate([run], data)
@@ -260,7 +261,7 @@ def test_a_class_absent_from_a_part_is_named(
         ({"figures": (1,)}, "there is no figure 1; there are 4 "),
         ({"budget": "soon"}, "budget must be like 90s"),
         ({"budget": "0s"}, "budget must be like 90s"),
-        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seeds": 0}, "seeds must be 1 to 1000, got 0"),
     ],
 )
 def test_what_is_not_there_is_refused(
@@ -329,6 +330,7 @@ def test_a_question_is_answered_by_what_was_run(
     out = tmp_path / "out"
     shutil.copytree(homely, out / "homes/usual")
     shutil.copytree(finished / "runs/tiny/detach", out / "runs/home-usual/detach")
+    say_made_of(out, homely, out / "homes/usual")
     said: list[str] = []
     asked = Options(out=out, config=recipe, seeds=1, figures=(14,))
     reproduce(asked, said.append)

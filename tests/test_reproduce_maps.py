@@ -14,7 +14,7 @@ from detach.reproduce import figures, reproduce
 from detach.reproduce.figures import Picture
 
 from .chromium import chromium, program  # type: ignore[import-not-found]
-from .reproduced import options, quiet  # type: ignore[import-not-found]
+from .reproduced import options, quiet, say_made_of  # type: ignore[import-not-found]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def page(
     text = (other / "dataset.json").read_text()
     (other / "dataset.json").write_text(text.replace('"tiny"', '"other"'))
     shutil.copytree(out / "runs/tiny/detach", out / "runs/other/detach")
+    say_made_of(out / "runs/other", homely, other)
     asked = options(out, homely, recipe, figures=(7, 9, 10), write_only=True)
     reproduce(replace(asked, data=(homely, other)), quiet)
     return out / "index.html"

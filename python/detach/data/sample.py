@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from detach import recipes
-from detach.data.store import new_folder
+from detach.data.store import new_folder, only_one
 from detach.errors import DataError, MachineError
 
 SAMPLE = "sample"
@@ -19,15 +19,16 @@ def copy_sample(out: Path) -> Path:
         MachineError: There is no room for it, or it cannot be written.
     """
     source, data = recipes.models_folder() / SAMPLE, out / "data"
-    if (data / "dataset.json").is_file():
-        return data
     if not (source / "dataset.json").is_file():
         raise DataError(
             f"{source}: the sample recordings are not there; install it again, or name data"
         )
     try:
-        with new_folder(data) as part:
-            _copy(source, part)
+        out.mkdir(parents=True, exist_ok=True)
+        with only_one(out, lambda: None):
+            if not (data / "dataset.json").is_file():
+                with new_folder(data) as part:
+                    _copy(source, part)
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         reason = "the disk is full" if full else error.strerror or error

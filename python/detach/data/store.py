@@ -5,18 +5,19 @@ Everything is written under a hidden name first and renamed when whole.
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.errors import DataError, MachineError
+from detach.errors import DataError, MachineError, UsageError
 
 SAMPLE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
@@ -34,12 +35,14 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Replaces ``path`` by ``data`` so that a power cut leaves the old file or the new one.
 
-    What was written is read again before it takes the old one's place.
+    What was written is read again before it takes the old one's place. Of several processes that
+    write one file the last one's stands.
 
     Raises:
         MachineError: The disk is full or the folder cannot be written; the old file is intact.
+        UsageError: ``path`` has no name, as `.`.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _named(path).with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -96,10 +99,33 @@ def read_json(path: Path, schema: int, expected: str) -> dict[str, Any]:
     return dict(raw)
 
 
+def _named(path: Path) -> Path:
+    if not path.name:
+        raise UsageError(f"{str(path)!r} names no file or folder of its own; give a name")
+    return path
+
+
+@contextlib.contextmanager
+def only_one(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Until no other process holds ``path``, a folder or a lock file; it goes with the process."""
+    made = 0 if path.is_dir() else os.O_CREAT
+    held = os.open(path, os.O_RDONLY | made, 0o644)
+    try:
+        with contextlib.suppress(OSError):  # not every network file system has locks
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to fill; it replaces ``folder`` when the block ends well, or goes."""
-    part = folder.with_name(f".{folder.name}.part")
+    part = _named(folder).with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

@@ -8,8 +8,8 @@ from detach import ledger, recipes
 from detach.config import RunConfig, flatten, override
 from detach.data.recording import Dataset
 from detach.data.store import write_whole
-from detach.errors import DetachError, UsageError
-from detach.model import load_config
+from detach.errors import DataError, DetachError, UsageError
+from detach.model import CONFIG_FILE, load_config
 from detach.reproduce import figures, page, published, tables
 from detach.reproduce.datasets import Found, find, together
 from detach.reproduce.lines import read_runs
@@ -18,10 +18,11 @@ from detach.reproduce.plan import show_left, show_plan
 from detach.reproduce.questions import QUESTIONS, answer, home_jobs
 from detach.reproduce.questions import write as write_answers
 from detach.reproduce.queue import Job, Outcome, Queue, budget_s, make_jobs
-from detach.reproduce.rows import TABLES, chosen, wanted
+from detach.reproduce.rows import LEAD, TABLES, chosen, wanted
 
 Say = Callable[[str], None]
 HOME_MINUTES = (1, 10_000)
+MOST_SEEDS = 1000
 OF_MACHINE = ("threads", "device", "precision", "checkpoints")
 """Options that a run may differ in and still be the same row."""
 
@@ -108,8 +109,8 @@ def _or_bad(index: Path | None, bad: Sequence[DetachError]) -> Path | None:
 
 def _check(options: Options, questions: Sequence[int]) -> None:
     """That numbers are in their ranges, rows asked for where there are some, and files writable."""
-    if options.seeds < 1:
-        raise UsageError(f"seeds must be at least 1, got {options.seeds}")
+    if not 1 <= options.seeds <= MOST_SEEDS:
+        raise UsageError(f"seeds must be 1 to {MOST_SEEDS}, got {options.seeds}")
     least, most = HOME_MINUTES
     if not least <= options.home_minutes <= most:  # also refuses NaN
         raise UsageError(f"home_minutes must be {least} to {most}, got {options.home_minutes}")
@@ -122,22 +123,44 @@ def _check(options: Options, questions: Sequence[int]) -> None:
 
 
 def _check_finished(jobs: Sequence[Job]) -> None:
-    """That runs which are there were made as they would be made now.
+    """That runs which are there were made as they would be made now, and of the same data.
 
     Raises:
-        UsageError: One has other options, so that a table would mix two ways of training.
+        UsageError: One was not, so that a table would mix two ways of training, or two homes.
+        DataError: The configuration of a finished one is damaged.
     """
     for job in jobs:
-        if not job.done:
+        if not (job.folder / CONFIG_FILE).is_file():
             continue
-        was, now = (dict(flatten(c)) for c in (load_config(job.folder)[0], job.config))
-        unlike = [name for name in now if was[name] != now[name] and name not in OF_MACHINE]
-        other = [f"{name} {was[name]} instead of {now[name]}" for name in unlike]
-        if other:
-            raise UsageError(
-                f"{job.folder} was made by another recipe or version: {', '.join(other[:3])}; name "
-                "another folder with --out, its own recipe with --config, or remove it"
-            )
+        try:
+            made, about = load_config(job.folder)
+        except DataError:
+            if job.done:
+                raise
+            continue  # which is said when its turn comes
+        _check_data(job, Path(about["data"]))
+        if job.done:
+            _check_options(job, made)
+
+
+def _check_data(job: Job, was: Path) -> None:
+    """Data that were moved are taken for the same; those that are still there are others."""
+    if was.exists() and was.resolve() != job.data.resolve():
+        raise UsageError(
+            f"{job.folder} was made of {was}, not of {job.data}; name another folder with --out, "
+            "its own data with --data, or remove it"
+        )
+
+
+def _check_options(job: Job, made: RunConfig) -> None:
+    was, now = (dict(flatten(c)) for c in (made, job.config))
+    unlike = [name for name in now if was[name] != now[name] and name not in OF_MACHINE]
+    other = [f"{name} {was[name]} instead of {now[name]}" for name in unlike]
+    if other:
+        raise UsageError(
+            f"{job.folder} was made by another recipe or version: {', '.join(other[:3])}; name "
+            "another folder with --out, its own recipe with --config, or remove it"
+        )
 
 
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -145,7 +168,7 @@ def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     wanted(options.tables)
     figures.check(options.figures, {n: q.title for n, q in QUESTIONS.items()})
     if options.tables or options.figures:
-        return options.tables, options.figures
+        return tuple(dict.fromkeys(options.tables)), tuple(dict.fromkeys(options.figures))
     return tuple(n for n in TABLES if not TABLES[n].for_gpu), tuple(figures.FIGURES)
 
 
@@ -166,7 +189,15 @@ def _recipes(options: Options) -> tuple[str, str]:
 
 
 def _read(recipe: str, options: Options) -> RunConfig:
-    return override(recipes.read(recipes.find(Path(recipe))), {"threads": options.threads})
+    base = recipes.read(recipes.find(Path(recipe)))
+    if base.method != LEAD:
+        raise UsageError(
+            f"recipe {recipe} has the method {base.method}; rows choose their own: leave it out"
+        )
+    try:
+        return override(base, {"threads": options.threads})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _write(

@@ -4,17 +4,15 @@ Everything is made by the command: homes of one seed that differ in one thing, a
 """
 
 import csv
-import fcntl
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detach.config import RunConfig
-from detach.data.store import write_whole
+from detach.data.store import only_one, write_whole
 from detach.report import our_figures as drawn
 from detach.reproduce.figures import Picture
 from detach.reproduce.lines import Line, lines_of, read_runs
@@ -202,23 +200,11 @@ def _make(folder: Path, home: str, minutes: float, say: Say, workers: int) -> No
     from detach.simulate.record import Options, simulate  # noqa: PLC0415  (needs mujoco)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder.with_name(f".{home}.lock"), say):
+    lock = folder.with_name(f".{home}.lock")
+    with only_one(lock, lambda: say(f"{home} is being simulated by another process; waiting")):
         if (folder / "dataset.json").is_file():
             return
         say(f"simulating the home {home!r}, {minutes:g} minutes")
         runs = max(6, round(minutes / MINUTES_A_RUN))
         options = Options(minutes=minutes, seed=SEED, runs=runs, **HOMES[home])
         simulate(folder, options, say, workers)
-
-
-@contextmanager
-def _only_one(path: Path, say: Say) -> Iterator[None]:
-    """Waits until no other process holds ``path``; the lock goes with the process."""
-    with path.open("wb") as file:
-        with suppress(OSError):  # not every network file system has locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"{path.stem[1:]} is being simulated by another process; waiting")
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -12,6 +12,7 @@ from detach.data.importers.film import stretches_of
 from detach.data.importers.log import Change, Log, Options, Reader, matches
 from detach.data.importers.pieces import Piece, cut, film_pieces
 from detach.data.importers.spool import Spool
+from detach.data.importers.target import check_target
 from detach.data.importers.writing import Writer, stamp
 from detach.data.recording import Dataset, read_dataset, read_recording, write_dataset
 from detach.data.store import new_folder
@@ -45,7 +46,7 @@ def import_events(
     """
     options, say = options or Options(), progress or (lambda _line: None)
     source, out = Path(source), Path(out)
-    _check(source, out)
+    check_target(source, out)
     log = Log()
     with _written(out) as part:
         spool = Spool(part / SPOOL, options.hours, options.zone)
@@ -191,12 +192,3 @@ def _apart(source: Path, log: Log, spool: Spool) -> str:
         f"{source}: no change of a sensor falls into the film, which runs from {film_from} to "
         f"{film_to}; the sensors run from {from_} to {to}. Is a clock wrong, or set to local time?"
     )
-
-
-def _check(source: Path, out: Path) -> None:
-    if not source.exists():
-        raise DataError(f"{source} is not there; give the file or folder of the log")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: already there; give a new folder, nothing is overwritten")
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{out}: lies inside the source, into which nothing is written")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from detach.data.decoding import probe_apart
 from detach.data.importers.motion_sync import Switchings, fit_lags, residuals
 from detach.data.importers.own_count import count_windows
+from detach.data.importers.target import at_least_one, check_target
 from detach.data.quality_camera import see_motion
 from detach.data.recording import (
     Dataset,
@@ -97,6 +98,8 @@ def import_hwu_usp(
         DataError: No sequence with both streams is there, or a file is damaged.
     """
     say = progress or (lambda _: None)
+    check_target(source, out)
+    limit = at_least_one(limit)
     names = _names(source)
     found = _sequences(source, names is not None, say)[:limit]
     with new_folder(out) as part:
@@ -195,6 +198,10 @@ def _sequences(source: Path, named: bool, say: Say) -> list[Files]:
             single.append(name)
     if single:
         say(f"{len(single)} sequences have no video and are left out, first {single[0]}")
+    known = (SEQUENCE.fullmatch(name) for name in films if name not in ambient)
+    blind = [m.string for m in known if m and m[1] in CLASSES]
+    if blind:
+        say(f"{len(blind)} videos have no ambient CSV that can be read, first {blind[0]}")
     if not found:
         raise DataError(
             f"{source}: no sequence like tea/tea_s01 with both an ambient CSV and a video; found "

@@ -19,6 +19,7 @@ from detach.data.decoding import probe_apart
 from detach.data.importers import opportunity_columns as columns
 from detach.data.importers.cue_sync import Clock, Mark, fit_clock, runs_of
 from detach.data.importers.own_count import count_windows
+from detach.data.importers.target import at_least_one, check_target
 from detach.data.recording import (
     Dataset,
     LabelTrack,
@@ -79,6 +80,8 @@ def import_opportunity(
             its labels.
     """
     say = progress or (lambda _: None)
+    check_target(source, out)
+    limit = at_least_one(limit)
     folders = _runs(source)[:limit]
     names = next((p for p in (source / "column_names.txt", source / "data/column_names.txt")
                   if p.is_file()), None)  # fmt: skip
