@@ -22,8 +22,9 @@ from detach.data.recording import DATASET_FILE, read_dataset
 from detach.errors import DetachError, UsageError
 from detach.reproduce import Options, reproduce
 from detach.reproduce.costs import TimeIsUpError, within
-from detach.reproduce.questions import MINUTES_A_RUN, SEED
-from detach.reproduce.queue import Job, Outcome, Queue, make_jobs
+from detach.reproduce.homes import MINUTES_A_RUN, SEED
+from detach.reproduce.jobs import Job, Outcome, make_jobs
+from detach.reproduce.queue import Queue
 from detach.reproduce.rows import LEAD, wanted
 
 FIRST = (LEAD, "infonce")

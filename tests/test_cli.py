@@ -1,7 +1,10 @@
 """The command: help without weight, exit codes, errors as one message."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,3 +129,36 @@ def test_other_errors_are_ours_and_stay_visible(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(VERBS, "doctor", (fail, ""))
     with pytest.raises(RuntimeError, match="a fault"):
         main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--table", "2", "--table", "3"], "--table is given twice"),
+        (["--table=2", "--rows", "infonce", "--table=3"], "--table is given twice"),
+        (["--table"], "--table needs at least one value"),
+        (["--data", "--plan"], "--data needs at least one value"),
+    ],
+)
+def test_lists_are_given_once_and_not_empty(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["reproduce", "--out", str(out), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_sigterm_ends_a_verb_in_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(_: list[str]) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        return 0
+
+    monkeypatch.setitem(VERBS, "reproduce", (work, ""))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["reproduce"]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

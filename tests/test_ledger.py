@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detach import ledger
-from detach.errors import MachineError
+from detach.errors import DataError, MachineError
 from detach.table import Cell, Difference, Group, Pool, Row, Table
 
 NAN = float("nan")
@@ -47,3 +47,16 @@ def test_lines_are_added_under_one_header(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot be written"):
         ledger.append(tmp_path, TABLE, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("figure,row\n12,x\n", "columns must be date,commit,.*found figure,row"), (None, "cut off")],
+)
+def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(text or ",".join(ledger.COLUMNS) + "\n2026-01-01,half")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=said):
+        ledger.append_lines(path, (), "")
+    assert path.read_bytes() == before

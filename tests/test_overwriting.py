@@ -13,7 +13,7 @@ from detach.data.store import new_folder, write_whole
 from detach.errors import UsageError
 from detach.reproduce import reproduce
 
-from .reproduced import options, quiet, say_made_of  # type: ignore[import-not-found]
+from .reproduced import options, quiet  # type: ignore[import-not-found]
 
 FORMATS = ("opportunity++", "hwu-usp")
 
@@ -95,16 +95,6 @@ def test_other_data_under_the_same_name_are_not_mixed_in(
     with pytest.raises(UsageError, match="was made of .*, not of .*other"):
         reproduce(options(out, other, recipe, tables=(2,)), quiet)
     assert (out / "tables.md").read_bytes() == before
-
-
-def test_data_that_were_moved_are_the_same(
-    finished: Path, homely: Path, recipe: str, tmp_path: Path
-) -> None:
-    out, moved = tmp_path / "out", tmp_path / "moved"
-    shutil.copytree(finished, out)
-    shutil.copytree(homely, moved)
-    say_made_of(out, homely, tmp_path / "gone")
-    assert reproduce(options(out, moved, recipe, tables=(2,), write_only=True), quiet)
 
 
 @pytest.mark.parametrize(

@@ -222,3 +222,47 @@ def test_story_names_the_line_that_is_no_epoch(run: Path, tmp_path: Path, row: s
     (tmp_path / "run/metrics.jsonl").write_text(f"{row}\n")
     with pytest.raises(DataError, match=r"metrics.jsonl:1: not a JSON object of an epoch"):
         read_story(tmp_path / "run")
+
+
+EPOCH = {"stage": "stage1", "epoch": 1, "losses": {"cluster": 1.0}, "change_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epoch": "one"}, "epoch 'one'"),
+        ({"losses": {"cluster": "low"}}, "'low' is no number"),
+        ({"losses": [1.0]}, "no attribute 'values'"),
+        ({"change_rate": float("nan")}, "change_rate is nan"),
+        ({"clusters_size": [1, "2"]}, "'2' is no number"),
+        ({"clusters_size": 3}, "iterable"),
+        ({"warning": "collapse", "stage": None}, "stage None"),
+    ],
+)
+def test_a_log_that_cannot_be_drawn_names_its_line(
+    run: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    with (folder / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({**EPOCH, **change}) + "\n")
+    line = len((folder / "metrics.jsonl").read_text().splitlines())
+    with pytest.raises(DataError, match=f"metrics.jsonl:{line}: .*{said}"):
+        report([folder], tmp_path / "page.html")
+
+
+def test_a_log_of_unlike_clusters_is_refused(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    with (folder / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({**EPOCH, "clusters_size": [1, 2]}) + "\n")
+    with pytest.raises(DataError, match="as many entries in every epoch, found 2, 3"):
+        report([folder], tmp_path / "page.html")
+
+
+def test_an_environment_of_another_kind_is_refused(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "env.json").write_text("7")
+    with pytest.raises(DataError, match="env.json: cannot be read"):
+        report([folder], tmp_path / "page.html")

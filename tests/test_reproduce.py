@@ -28,10 +28,10 @@ from detach.reproduce import (
 )
 from detach.reproduce import queue as queueing
 from detach.reproduce.figures import FIGURES, Picture
+from detach.reproduce.jobs import make_jobs
 from detach.reproduce.lines import Line
 from detach.reproduce.paper import Reported
 from detach.reproduce.questions import Question, Try
-from detach.reproduce.queue import make_jobs
 from detach.reproduce.rows import LEAD, TABLES
 from detach.reproduce.tables import Filled
 from detach.results import read_results
@@ -332,7 +332,7 @@ def test_a_question_is_answered_by_what_was_run(
     shutil.copytree(finished / "runs/tiny/detach", out / "runs/home-usual/detach")
     say_made_of(out, homely, out / "homes/usual")
     said: list[str] = []
-    asked = Options(out=out, config=recipe, seeds=1, figures=(14,))
+    asked = Options(out=out, config=recipe, seeds=1, figures=(14,), home_minutes=4)
     reproduce(asked, said.append)
     assert any("no class 'Fridge'" in line for line in said)
     rows = list(csv.DictReader((out / "questions.csv").read_text().splitlines()))

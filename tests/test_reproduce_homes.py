@@ -1,6 +1,8 @@
 """Homes that `detach reproduce` simulates for the open questions: planned first, made once."""
 
 import fcntl
+import math
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -8,8 +10,15 @@ from typing import Any
 
 import pytest
 
-from detach.reproduce import Options, questions, reproduce
+from detach.errors import UsageError
+from detach.reproduce import Options, reproduce
+from detach.reproduce.homes import Homes
+from detach.reproduce.queue import Queue
 from detach.simulate import record
+
+
+def homes(out: Path, said: list[str], *, minutes: float = 30.0, workers: int = 1) -> Homes:
+    return Homes(out, minutes, workers, Queue(out, math.inf, said.append))
 
 
 def test_homes_are_planned_before_they_are_made(recipe: str, tmp_path: Path) -> None:
@@ -29,7 +38,7 @@ def test_a_home_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(record, "simulate", simulate)
     said: list[str] = []
-    questions._make(tmp_path / "homes/two", "two", 30.0, said.append, 2)
+    homes(tmp_path, said, workers=2)._make(tmp_path / "homes/two", "two")
     assert made == [("two", 2, 30.0, 6, 2)]
     assert said == ["simulating the home 'two', 30 minutes", "run01: 60 of 300 s"]
 
@@ -43,8 +52,7 @@ def test_two_processes_make_a_home_once(tmp_path: Path, monkeypatch: pytest.Monk
     folder.parent.mkdir()
     with folder.with_name(".head.lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        asked = (folder, "head", 30.0, said.append, 1)
-        waiting = threading.Thread(target=questions._make, args=asked)
+        waiting = threading.Thread(target=homes(tmp_path, said)._make, args=(folder, "head"))
         waiting.start()
         ends = time.monotonic() + 20
         while not said and time.monotonic() < ends:
@@ -55,3 +63,21 @@ def test_two_processes_make_a_home_once(tmp_path: Path, monkeypatch: pytest.Monk
     waiting.join(20)
     assert not waiting.is_alive()
     assert said == ["head is being simulated by another process; waiting"]
+
+
+def test_homes_that_no_time_is_left_for_are_named(
+    tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "simulate", lambda *_: time.sleep(30))
+    asked = Options(out=tmp_path, config=recipe, figures=(15,), budget="1s", home_minutes=5)
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="no time to simulate usual, head; .*longer --budget"):
+        reproduce(asked, lambda _: None)
+    assert time.monotonic() - began < 20
+
+
+def test_homes_of_another_length_are_not_taken(homely: Path, recipe: str, tmp_path: Path) -> None:
+    shutil.copytree(homely, tmp_path / "homes/usual")
+    asked = Options(out=tmp_path, config=recipe, figures=(14,), home_minutes=9, plan_only=True)
+    with pytest.raises(UsageError, match=r"usual is 4 minutes long, and --home-minutes is 9; give"):
+        reproduce(asked, lambda _: None)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from detach.cli import main
 from detach.config import RunConfig
@@ -16,7 +17,8 @@ from detach.course import Course
 from detach.errors import DivergedError, MachineError, UsageError
 from detach.reproduce import queue as queueing
 from detach.reproduce import reproduce
-from detach.reproduce.costs import Costs, stage_seconds, timed
+from detach.reproduce.costs import Costs, TimeIsUpError, stage_seconds, timed, within
+from detach.reproduce.jobs import Job
 from detach.reproduce.rows import LEAD
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
@@ -61,11 +63,11 @@ def test_a_row_that_seemed_too_long_comes_again(
         shutil.rmtree(tmp_path / "out/runs/tiny" / row)
     ran: list[str] = []
 
-    def one(_: queueing.Queue, job: queueing.Job) -> None:
+    def one(_: queueing.Queue, job: Job, __: object) -> None:
         ran.append(job.row)
         shutil.copytree(finished / "runs/tiny" / job.row / "seed0", job.folder)
 
-    def estimate(_: queueing.Queue, job: queueing.Job) -> float:
+    def estimate(_: queueing.Queue, job: Job) -> float:
         return 1e9 if job.row == "no-spatial-weight" and not ran else 1.0
 
     monkeypatch.setattr(queueing.Queue, "_one", one)
@@ -242,7 +244,7 @@ def timed_by_hand(finished: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list
         left_s[0] -= 1.0
         costs.note(data, config, {})  # which is taken for a second
 
-    def one(_: queueing.Queue, job: queueing.Job) -> None:
+    def one(_: queueing.Queue, job: Job, __: object) -> None:
         did.append(f"run {job.row}")
         left_s[0] -= 0.5
         shutil.copytree(finished / f"runs/tiny/{LEAD}/seed0", job.folder)
@@ -290,7 +292,7 @@ def test_measuring_leaves_time_for_what_is_known(
     did, left_s = timed_by_hand
     left_s[0] = 4.5
 
-    def estimate(queue: queueing.Queue, job: queueing.Job) -> float:
+    def estimate(queue: queueing.Queue, job: Job) -> float:
         known = queue.costs.known(job.name, job.config)
         return math.nan if not known else 3.0 if job.row == "odc" else 99.0
 
@@ -367,3 +369,15 @@ def test_the_plan_is_shown_without_training(homely: Path, recipe: str, tmp_path:
     assert "6 runs: 0 finished, 6 to do" in said
     assert any("no-spatial-weight" in line and "about" in line for line in said)
     assert not (tmp_path / "runs").exists()
+
+
+def test_time_that_is_up_leaves_gradients_on() -> None:
+    """It may come while torch.no_grad() has turned them off and is not yet left to turn them on."""
+
+    def end() -> None:
+        torch.set_grad_enabled(False)
+        raise TimeIsUpError
+
+    with pytest.raises(TimeIsUpError), within(60.0):
+        end()
+    assert torch.is_grad_enabled()

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from detach.config import override, preset
-from detach.reproduce import questions
 from detach.reproduce.figures import FIGURES
+from detach.reproduce.homes import HOMES
+from detach.reproduce.jobs import make_jobs
 from detach.reproduce.paper import ARXIV, CAMERA_READY
 from detach.reproduce.questions import QUESTIONS
-from detach.reproduce.queue import budget_s, make_jobs
+from detach.reproduce.queue import budget_s
 from detach.reproduce.rows import LEAD, ROWS, TABLES, configured, wanted
 
 
@@ -65,5 +66,5 @@ def test_rows_that_take_long_have_fewer_seeds(tmp_path: Path) -> None:
 def test_every_try_is_a_row_in_a_home() -> None:
     for question in QUESTIONS.values():
         assert {t.row for t in question.tries} <= set(ROWS)
-        assert {t.home for t in question.tries} <= set(questions.HOMES)
+        assert {t.home for t in question.tries} <= set(HOMES)
     assert not set(QUESTIONS) & set(FIGURES)

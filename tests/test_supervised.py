@@ -65,7 +65,7 @@ def test_its_time_counts_all_passes(
 ) -> None:
     config, known = few(), Costs(tmp_path)
     monkeypatch.setattr(costs, "stage_seconds", lambda *_, **__: {"supervised": 2.0})
-    known.probe("home", config, material, tmp_path / "probe")
+    known.probe("home", config, material)
     assert known.estimate("home", config, shared=False) == 7 * 2.0
     assert not known.known("home", few(split={"labels": 5}))
     rows = [{"stage": "supervised", "losses": {}, "elapsed_s": at} for at in (4.0, 5.0, 6.0)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from detach.errors import MachineError
+from detach.errors import DataError, MachineError
 from detach.table import Row, Table
 
 COLUMNS = (
@@ -37,6 +37,7 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, object]], device: str)
         How many lines were added.
 
     Raises:
+        DataError: The file has other columns.
         MachineError: The file cannot be written.
     """
     stamp = {
@@ -46,7 +47,7 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, object]], device: str)
     }
     rows = [{**stamp, **line} for line in lines]
     try:
-        begun = path.is_file() and path.stat().st_size > 0
+        begun = _begun(path)
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if not begun:
@@ -55,6 +56,26 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, object]], device: str)
     except OSError as error:
         raise MachineError(f"{path}: cannot be written: {error.strerror}") from error
     return len(rows)
+
+
+def _begun(path: Path) -> bool:
+    """Whether there are lines of ours, whole ones.
+
+    Raises:
+        DataError: There is something else.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    text = path.read_bytes()
+    head, _, _ = text[:1000].partition(b"\n")
+    if head.decode(errors="replace") != (columns := ",".join(COLUMNS)):
+        raise DataError(
+            f"{path}:1: the columns must be {columns}, found {head[:80].decode(errors='replace')}; "
+            "name another file"
+        )
+    if not text.endswith(b"\n"):
+        raise DataError(f"{path}: its last line is cut off; mend or remove that line")
+    return True
 
 
 def machine() -> str:

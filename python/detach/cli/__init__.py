@@ -1,8 +1,11 @@
 """`detach VERB`: finds the verb, and turns errors into one message and an exit code. No logic."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from detach import __version__
 from detach.cli import bench, home, verbs
@@ -49,7 +52,26 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] not in VERBS:
         print(f"detach: there is no verb {words[0]!r}\n\n{_help()}", file=sys.stderr)
         return EXIT_USAGE
-    return _guarded(*words)
+    with _terminable():
+        return _guarded(*words)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a verb as Ctrl-C does: in one message, with what is finished kept."""
+
+    def end(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: whoever started us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _guarded(verb: str, *words: str) -> int:

@@ -1,7 +1,9 @@
 """What all verbs do: read their options, and speak."""
 
 import sys
-from typing import TypeVar
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 
@@ -14,14 +16,31 @@ def parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = N
     """The options of a verb from the words after it; `--help` ends here.
 
     Raises:
-        UsageError: A value out of range.
+        UsageError: A value out of range, or a list that is empty or given twice.
     """
+    _check_lists(kind, argv)
     try:
         if default is None:
             return tyro.cli(kind, args=argv, prog=f"detach {verb}")
         return tyro.cli(kind, args=argv, prog=f"detach {verb}", default=default)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_lists(kind: type[Any], argv: Sequence[str]) -> None:
+    """That no list is empty, or named again: the first of two would be lost without a word."""
+    hints = get_type_hints(kind)  # without what tyro adds to them
+    lists = {f"--{name.replace('_', '-')}" for name, t in hints.items() if get_origin(t) is tuple}
+    seen: set[str] = set()
+    for word, after in pairwise([*argv, "--"]):
+        name = word.partition("=")[0].replace("_", "-")
+        if name not in lists:
+            continue
+        if name in seen:
+            raise UsageError(f"{name} is given twice; name all its values after one {name}")
+        if "=" not in word and after.startswith("--"):
+            raise UsageError(f"{name} needs at least one value after it, or leave it out")
+        seen.add(name)
 
 
 def say(line: str) -> None:

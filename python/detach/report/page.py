@@ -177,7 +177,7 @@ def _figures(stories: Sequence[Story], look: Look | None) -> tuple[dict[str, str
     points = ""
     curves = change_curves(stories)
     if curves:
-        staged = next(s for s in stories if phases(s) or sizes(s))
+        staged = next((s for s in stories if phases(s) or sizes(s)), stories[0])
         found["change"] = figures.change_rate(
             curves, phases(staged), staged.config.stage1.stop_change
         )

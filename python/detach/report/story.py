@@ -1,6 +1,7 @@
 """What run folders tell: configuration, environment, training log and results."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +82,20 @@ def phases(story: Story) -> list[tuple[str, int, int]]:
 
 
 def sizes(story: Story) -> tuple[Any, Any] | None:
-    """Epochs [n] and cluster sizes [n, K] of the first stage."""
+    """Epochs [n] and cluster sizes [n, K] of the first stage.
+
+    Raises:
+        DataError: K is not the same in all epochs.
+    """
     rows = [r for r in story.epochs if "clusters_size" in r]
     if not rows:
         return None
+    if len(counts := {len(r["clusters_size"]) for r in rows}) > 1:
+        found = ", ".join(str(n) for n in sorted(counts))
+        raise DataError(
+            f"{story.folder / METRICS_FILE}: clusters_size must have as many entries in every "
+            f"epoch, found {found}"
+        )
     return np.array([r["epoch"] for r in rows]), np.array([r["clusters_size"] for r in rows])
 
 
@@ -111,7 +122,7 @@ def warnings(stories: Sequence[Story]) -> list[dict[str, Any]]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
@@ -126,9 +137,24 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _json_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = dict(json.loads(line))
-        if "losses" in row:
-            numbers = (row["epoch"], row.get("change_rate", 0.0), *row["losses"].values())
-            np.array(numbers, dtype=float)
+        if "losses" in row or "warning" in row:
+            _check(row)
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise DataError.at(path, number, f"not a JSON object of an epoch: {error}") from error
     return row
+
+
+def _check(row: dict[str, Any]) -> None:
+    """What is drawn of an epoch.
+
+    Raises:
+        AttributeError, KeyError, TypeError or ValueError: It cannot be.
+    """
+    if not isinstance(row["stage"], str) or not isinstance(row["epoch"], int):
+        raise TypeError(f"stage {row['stage']!r}, epoch {row['epoch']!r}")
+    sizes, rate = row.get("clusters_size", []), row.get("change_rate", 0.0)
+    numbers = [rate, *sizes, *row.get("losses", {}).values()]
+    if odd := [n for n in numbers if not isinstance(n, int | float)]:
+        raise TypeError(f"{odd[0]!r} is no number")
+    if not math.isfinite(rate):
+        raise ValueError(f"change_rate is {rate}")

@@ -1,30 +1,30 @@
 """`detach reproduce`: the tables and figures of the paper, and ours, from one command."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from detach import ledger, recipes
-from detach.config import RunConfig, flatten, override
+from detach.config import RunConfig, override
 from detach.data.recording import Dataset
 from detach.data.store import write_whole
 from detach.errors import DataError, DetachError, UsageError
-from detach.model import CONFIG_FILE, load_config
 from detach.reproduce import figures, page, published, tables
 from detach.reproduce.datasets import Found, find, together
+from detach.reproduce.homes import Homes
+from detach.reproduce.jobs import Job, Outcome, make_jobs
+from detach.reproduce.kept import check_kept
 from detach.reproduce.lines import read_runs
 from detach.reproduce.overview import overviews
-from detach.reproduce.plan import show_left, show_plan
-from detach.reproduce.questions import QUESTIONS, answer, home_jobs
+from detach.reproduce.plan import show_left, show_odd, show_plan
+from detach.reproduce.questions import QUESTIONS, answer, rows_of_homes
 from detach.reproduce.questions import write as write_answers
-from detach.reproduce.queue import Job, Outcome, Queue, budget_s, make_jobs
+from detach.reproduce.queue import Queue, budget_s
 from detach.reproduce.rows import LEAD, TABLES, chosen, wanted
 
 Say = Callable[[str], None]
 HOME_MINUTES = (1, 10_000)
 MOST_SEEDS = 1000
-OF_MACHINE = ("threads", "device", "precision", "checkpoints")
-"""Options that a run may differ in and still be the same row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +76,28 @@ def reproduce(options: Options, say: Say) -> Path | None:
     data = find(options.data, options.out, say) if numbers or drawn else Found()
     base = _read(_recipes(options)[0], options)
     jobs = make_jobs(options.out, data.folders, names, options.seeds, base)
-    jobs += _asked_of_homes(options, asked, say)
-    _check_finished(jobs)
+    jobs += _asked_of_homes(options, asked, queue)
     outcome, index = Outcome(), None
+    check_kept(jobs, outcome, say, write_only=options.write_only)
     try:
         if not options.write_only:
             queue.measure(jobs, all_kinds=options.plan_only or options.budget is None)
             show_plan(jobs, queue, say)
         if options.plan_only:
-            return _or_bad(None, data.bad)
+            show_odd(queue, say)
+            return _or_bad(None, [*data.bad, *_damage(queue.odd.values())])
         if not options.write_only:
             queue.run(jobs, outcome)
     finally:
         if not options.plan_only and (not jobs or any(job.done for job in jobs)):
             index = _write(options, numbers, (*drawn, *asked), data.datasets, outcome, say)
     show_left(outcome, queue, say)
-    return _or_bad(index, [*data.bad, *_untrained(jobs, outcome)])
+    return _or_bad(index, [*data.bad, *outcome.damaged.values(), *_untrained(jobs, outcome)])
+
+
+def _damage(errors: Iterable[DetachError]) -> list[DetachError]:
+    """Of the reasons why rows cannot be trained those that are no fact about a row."""
+    return [error for error in errors if isinstance(error, DataError)]
 
 
 def _untrained(jobs: Sequence[Job], outcome: Outcome) -> list[DetachError]:
@@ -122,47 +128,6 @@ def _check(options: Options, questions: Sequence[int]) -> None:
         ledger.append_lines(options.append, (), "")
 
 
-def _check_finished(jobs: Sequence[Job]) -> None:
-    """That runs which are there were made as they would be made now, and of the same data.
-
-    Raises:
-        UsageError: One was not, so that a table would mix two ways of training, or two homes.
-        DataError: The configuration of a finished one is damaged.
-    """
-    for job in jobs:
-        if not (job.folder / CONFIG_FILE).is_file():
-            continue
-        try:
-            made, about = load_config(job.folder)
-        except DataError:
-            if job.done:
-                raise
-            continue  # which is said when its turn comes
-        _check_data(job, Path(about["data"]))
-        if job.done:
-            _check_options(job, made)
-
-
-def _check_data(job: Job, was: Path) -> None:
-    """Data that were moved are taken for the same; those that are still there are others."""
-    if was.exists() and was.resolve() != job.data.resolve():
-        raise UsageError(
-            f"{job.folder} was made of {was}, not of {job.data}; name another folder with --out, "
-            "its own data with --data, or remove it"
-        )
-
-
-def _check_options(job: Job, made: RunConfig) -> None:
-    was, now = (dict(flatten(c)) for c in (made, job.config))
-    unlike = [name for name in now if was[name] != now[name] and name not in OF_MACHINE]
-    other = [f"{name} {was[name]} instead of {now[name]}" for name in unlike]
-    if other:
-        raise UsageError(
-            f"{job.folder} was made by another recipe or version: {', '.join(other[:3])}; name "
-            "another folder with --out, its own recipe with --config, or remove it"
-        )
-
-
 def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Tables and figures; where none is named, all but those for a GPU."""
     wanted(options.tables)
@@ -172,15 +137,14 @@ def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(n for n in TABLES if not TABLES[n].for_gpu), tuple(figures.FIGURES)
 
 
-def _asked_of_homes(options: Options, asked: Sequence[int], say: Say) -> list[Job]:
+def _asked_of_homes(options: Options, asked: Sequence[int], queue: Queue) -> list[Job]:
     """Runs on simulated homes, by the recipe small unless another is named."""
     if not asked:
         return []
     base = _read(_recipes(options)[1], options)
     train = not (options.plan_only or options.write_only)
-    return home_jobs(
-        options.out, asked, options.seeds, base, options.home_minutes, say, simulate=train
-    )
+    homes = Homes(options.out, options.home_minutes, max(1, base.threads), queue)
+    return homes.jobs(rows_of_homes(asked), options.seeds, base, simulate=train)
 
 
 def _recipes(options: Options) -> tuple[str, str]:
@@ -210,7 +174,7 @@ def _write(
 ) -> Path:
     """Tables as Markdown and CSV, and one page with figures."""
     out = options.out
-    runs = {name: read_runs(out, name) for name in datasets}
+    runs = {name: read_runs(out, name, outcome.damaged) for name in datasets}
     filled = [
         tables.fill(number, name, runs[name], outcome.failed)
         for number in numbers
@@ -229,7 +193,7 @@ def _write(
         say(f"\n{text}")
     plain = [n for n in drawn if n not in QUESTIONS]
     pictures = figures.draw_all(plain, out, tuple(datasets), say)
-    answers = [answer(n, out, outcome.failed) for n in drawn if n in QUESTIONS]
+    answers = [answer(n, out, outcome) for n in drawn if n in QUESTIONS]
     if answers:
         say(write_answers(out, [row for _, rows in answers for row in rows]))
         pictures += [picture for picture, _ in answers]

@@ -2,17 +2,18 @@
 
 import json
 import math
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 
 from detach.config import RunConfig
 from detach.data.store import write_whole
@@ -64,18 +65,15 @@ class Costs:
             self._read()
         return kind_of(data, config) in self._known
 
-    def probe(self, data: str, config: RunConfig, material: Material, folder: Path) -> None:
+    def probe(self, data: str, config: RunConfig, material: Material) -> None:
         """Trains two epochs of every stage on two batches, and scales the second to all windows."""
         index = material.parts["pretrain"]
         size = max(config.stage1.batch_size, config.stage2.batch_size)
         few = index[: max(2 * size, 64)]
         small = replace(material, parts={**material.parts, "pretrain": few})
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            run = train(small, folder / "run", _shortest(config), say=lambda _: None)
+        with TemporaryDirectory(prefix="detach-", ignore_cleanup_errors=True) as folder:
+            run = train(small, Path(folder) / "run", _shortest(config), say=lambda _: None)
             rates = stage_seconds(run, warm=True)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         scale = len(index) / max(len(few), 1)
         if config.method == WHOLE:
             scale = config.supervised.passes(max(len(material.parts["train"]), 1))
@@ -132,6 +130,7 @@ def within(seconds: float) -> Iterator[None]:
     except ValueError:  # not the main thread: the estimate alone must do
         yield
         return
+    grad = torch.is_grad_enabled()
     # Python drops what is raised in a callback of its garbage collector: it is said again.
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), AGAIN_S)
     try:
@@ -139,6 +138,7 @@ def within(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        torch.set_grad_enabled(grad)  # no_grad that ends while it begins leaves them off
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:

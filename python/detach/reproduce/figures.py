@@ -12,7 +12,7 @@ import numpy as np
 from detach import places
 from detach.data.store import write_whole
 from detach.errors import DataError, UsageError
-from detach.model import CONFIG_FILE, load_config
+from detach.model import CONFIG_FILE, METRICS_FILE, load_config
 from detach.report import figures as shown
 from detach.report import hover, our_figures
 from detach.report import paper_figures as drawn
@@ -218,8 +218,10 @@ def _looks(out: Path, data: str) -> tuple[str, str]:
 def _changes(out: Path, data: str) -> tuple[str, str]:
     runs = sorted((out / "runs" / data / LEAD).glob(f"seed*/{RESULTS_FILE}"))
     stories = [read_story(path.parent) for path in runs]
-    first = stories[0]
-    svg = shown.change_rate(change_curves(stories), phases(first), first.config.stage1.stop_change)
+    first, curves = stories[0], change_curves(stories)
+    if not curves:
+        raise DataError(f"{first.folder / METRICS_FILE} tells nothing of pseudo-labels")
+    svg = shown.change_rate(curves, phases(first), first.config.stage1.stop_change)
     return svg, "Share of pseudo-labels that changed in each epoch of stage 1, one line a seed."
 
 

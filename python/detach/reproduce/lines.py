@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detach.errors import DataError
 from detach.reproduce.paper import ARXIV, CAMERA_READY, Reported
 from detach.reproduce.rows import LEAD, ROWS
 from detach.results import Results, read_results, renamed
@@ -24,11 +25,24 @@ class Line:
     failed: str = ""
 
 
-def read_runs(out: Path, data: str) -> list[Results]:
-    """Results of all finished runs on a data set, named by their row."""
+def read_runs(out: Path, data: str, damaged: dict[Path, DataError] | None = None) -> list[Results]:
+    """Results of all finished runs on a data set, named by their row.
+
+    Where ``damaged`` is given, those that cannot be read are put into it, by their folder.
+
+    Raises:
+        DataError: One cannot be read, and ``damaged`` is not given.
+    """
     runs = [path.parent for path in sorted((out / "runs" / data).glob("*/seed*/results.json"))]
-    known = [folder for folder in runs if folder.parent.name in ROWS]
-    return [renamed(read_results(folder), folder.parent.name) for folder in known]
+    found = []
+    for folder in (folder for folder in runs if folder.parent.name in ROWS):
+        try:
+            found.append(renamed(read_results(folder), folder.parent.name))
+        except DataError as error:
+            if damaged is None:
+                raise
+            damaged[folder] = error
+    return found
 
 
 def lines_of(

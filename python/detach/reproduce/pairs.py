@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -112,7 +113,11 @@ def _slow(run: Run, epoch: int) -> nn.ModuleList:
         path = run.folder / KEPT.format(epoch)
         if not path.is_file():
             raise DataError(f"{path} is not there: train the run again to see how W came to be")
-        encoders.load_state_dict(load_file(path))
+        try:
+            encoders.load_state_dict(load_file(path))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{path}: cannot be read: {reason}") from error
     return encoders.eval()
 
 

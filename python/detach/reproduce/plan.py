@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from detach.reproduce.queue import Job, Outcome, Queue
+from detach.reproduce.jobs import Job, Outcome
+from detach.reproduce.queue import Queue
 
 Say = Callable[[str], None]
 
@@ -15,12 +16,19 @@ def show_plan(jobs: Sequence[Job], queue: Queue, say: Say) -> None:
     say(f"{len(jobs)} runs: {len(done)} finished, {len(waiting)} to do")
     for row in dict.fromkeys((job.name, job.row) for job in waiting):
         mine = [job for job in waiting if (job.name, job.row) == row]
-        say(f"  {row[0]}  {row[1]:<24}{len(mine)} seeds  {_about(mine, queue)}")
+        about = "cannot be measured" if row in queue.odd else _about(mine, queue)
+        say(f"  {row[0]}  {row[1]:<24}{len(mine)} seeds  {about}")
     if all(math.isnan(queue.estimate(job)) for job in waiting):
         if waiting:
             say("nothing is measured, so that nobody knows how long it takes; give a longer budget")
         return
     say(f"{_about(waiting, queue)} in all, at the most: places may settle sooner")
+
+
+def show_odd(queue: Queue, say: Say) -> None:
+    """Why rows could not be measured, each reason once."""
+    for reason in dict.fromkeys(str(error) for error in queue.odd.values()):
+        say(f"cannot be measured: {reason}")
 
 
 def show_left(outcome: Outcome, queue: Queue, say: Say) -> None:

@@ -6,32 +6,18 @@ Everything is made by the command: homes of one seed that differ in one thing, a
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from detach.config import RunConfig
-from detach.data.store import only_one, write_whole
+from detach.data.store import write_whole
 from detach.report import our_figures as drawn
 from detach.reproduce.figures import Picture
+from detach.reproduce.homes import USUAL, data_name
+from detach.reproduce.jobs import Outcome
 from detach.reproduce.lines import Line, lines_of, read_runs
-from detach.reproduce.queue import Job, make_jobs
 from detach.reproduce.rows import LEAD
 
-Say = Callable[[str], None]
-
-SEED = 11
-MINUTES_A_RUN = 8.0
-USUAL = "usual"
-HOMES: Mapping[str, Mapping[str, Any]] = {
-    USUAL: {},
-    "extra": {"extra": ("sound", "light", "power")},
-    "two": {"people": 2},
-    "three": {"people": 3},
-    "head": {"camera": "head"},
-}
-"""How the simulated homes differ, as options of the simulator."""
 COLUMNS = ("figure", "home", "row", "title", "seeds", "f1", "low", "high", "map")
 
 
@@ -90,40 +76,15 @@ QUESTIONS: Mapping[int, Question] = {
 }
 
 
-def home_jobs(
-    out: Path,
-    numbers: Sequence[int],
-    seeds: int,
-    base: RunConfig,
-    minutes: float,
-    say: Say,
-    *,
-    simulate: bool,
-) -> list[Job]:
-    """Runs of the questions asked; makes the homes that are not there, or leaves them out.
-
-    Raises:
-        MachineError: A home is to be made, and MuJoCo or OpenGL is missing.
-    """
-    wanted: dict[str, list[str]] = {}
+def rows_of_homes(numbers: Sequence[int]) -> dict[str, list[str]]:
+    """The rows that questions need, by home."""
+    rows: dict[str, list[str]] = {}
     for part in (t for n in numbers for t in QUESTIONS[n].tries):
-        wanted.setdefault(part.home, []).append(part.row)
-    jobs = []
-    for home, rows in wanted.items():
-        folder = out / "homes" / home
-        if not (folder / "dataset.json").is_file():
-            if not simulate:
-                say(f"the home {home!r} is to be simulated first, {minutes:g} minutes of it")
-                continue
-            _make(folder, home, minutes, say, max(1, base.threads))
-        names = tuple(dict.fromkeys([*(row for row in rows if row == LEAD), *rows]))
-        jobs += make_jobs(out, {_data(home): folder}, names, seeds, base)
-    return sorted(jobs, key=lambda job: job.seed)  # all first seeds first
+        rows.setdefault(part.home, []).append(part.row)
+    return rows
 
 
-def answer(
-    number: int, out: Path, failed: Mapping[tuple[str, str], str]
-) -> tuple[Picture, list[dict[str, object]]]:
+def answer(number: int, out: Path, outcome: Outcome) -> tuple[Picture, list[dict[str, object]]]:
     """The figure of a question and its rows; runs that are not there say so."""
     question = QUESTIONS[number]
     lines = {
@@ -131,9 +92,9 @@ def answer(
             line.name: line
             for line in lines_of(
                 [t.row for t in question.tries if t.home == home],
-                _data(home),
-                read_runs(out, _data(home)),
-                failed,
+                data_name(home),
+                read_runs(out, data_name(home), outcome.damaged),
+                outcome.failed,
             )[0]
         }
         for home in {t.home for t in question.tries}
@@ -189,22 +150,3 @@ def _row(number: int, part: Try, line: Line) -> dict[str, object]:
 
 def _number(cell: object) -> float:
     return float(str(cell or "nan"))
-
-
-def _data(home: str) -> str:
-    return f"home-{home}"
-
-
-def _make(folder: Path, home: str, minutes: float, say: Say, workers: int) -> None:
-    """Simulates a home, unless another process is at it or was."""
-    from detach.simulate.record import Options, simulate  # noqa: PLC0415  (needs mujoco)
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(f".{home}.lock")
-    with only_one(lock, lambda: say(f"{home} is being simulated by another process; waiting")):
-        if (folder / "dataset.json").is_file():
-            return
-        say(f"simulating the home {home!r}, {minutes:g} minutes")
-        runs = max(6, round(minutes / MINUTES_A_RUN))
-        options = Options(minutes=minutes, seed=SEED, runs=runs, **HOMES[home])
-        simulate(folder, options, say, workers)

@@ -2,12 +2,11 @@
 
 import fcntl
 import math
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from detach.config import RunConfig
@@ -21,6 +20,7 @@ from detach.model import (
     MODEL_FILE,
     STATS_FILE,
     load_config,
+    load_run,
     save_config,
 )
 from detach.reproduce.costs import (
@@ -32,13 +32,10 @@ from detach.reproduce.costs import (
     timed,
     within,
 )
-from detach.reproduce.rows import LEAD, ROWS, configured
-from detach.results import RESULTS_FILE
+from detach.reproduce.jobs import OF_MACHINE, Job, Outcome
 from detach.train import Material, load_material, train
 
 Say = Callable[[str], None]
-SHARED = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
-"""Options that stage 1 depends on."""
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 TO_WRITE = 0.15
 """Share of a budget kept for tables and pages, at most `TO_WRITE_S`."""
@@ -49,88 +46,6 @@ PROBE = 0.5
 """Share of the time left that a probe may take: the row itself takes longer than its probe."""
 PAUSE_S = 3.0
 """Between two looks at what another process trains."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row, one seed, one data set."""
-
-    row: str
-    seed: int
-    data: Path
-    name: str
-    """Of the data set."""
-    config: RunConfig
-    folder: Path
-    method: RunConfig
-    """The configuration of the method itself, on the same recipe and seed."""
-
-    @property
-    def done(self) -> bool:
-        """Trained and evaluated."""
-        return (self.folder / RESULTS_FILE).is_file() and self.trained
-
-    @property
-    def trained(self) -> bool:
-        """Whether its weights are there."""
-        return (self.folder / MODEL_FILE).is_file()
-
-    @property
-    def twin(self) -> Path | None:
-        """The run of the method that this one is, but for what is done to the test part."""
-        same = replace(self.config, tested=self.method.tested) == self.method
-        own = self.folder.parents[1] / LEAD / self.folder.name
-        return own if same and self.row != LEAD else None
-
-    @property
-    def source(self) -> Path | None:
-        """The run that must be there before this one."""
-        return self.twin or self.lead
-
-    @property
-    def lead(self) -> Path | None:
-        """The run of the method whose stage 1 is this one's too."""
-        if self.row == LEAD or self.config.method not in {"detach", "infonce"}:
-            return None
-        like = all(getattr(self.method, name) == getattr(self.config, name) for name in SHARED)
-        return self.folder.parents[1] / LEAD / self.folder.name if like else None
-
-
-@dataclass
-class Outcome:
-    """What became of a queue."""
-
-    ran: list[Job] = field(default_factory=list)
-    left: list[Job] = field(default_factory=list)
-    """Not begun, or not finished, for want of time."""
-    errors: dict[tuple[str, str], DetachError] = field(default_factory=dict)
-    """(data set, row): why it cannot be trained."""
-
-    @property
-    def failed(self) -> dict[tuple[str, str], str]:
-        """The same in words."""
-        return {which: str(error) for which, error in self.errors.items()}
-
-
-def make_jobs(
-    out: Path, data: Mapping[str, Path], rows: Sequence[str], seeds: int, base: RunConfig
-) -> list[Job]:
-    """All runs: the first seed of every row before any second one."""
-    return [
-        Job(
-            row,
-            seed,
-            folder,
-            name,
-            configured(row, base, seed),
-            out / "runs" / name / row / f"seed{seed}",
-            configured(LEAD, base, seed),
-        )
-        for seed in range(seeds)
-        for name, folder in data.items()
-        for row in rows
-        if seed < (ROWS[row].seeds or seeds)
-    ]
 
 
 def budget_s(text: str | None) -> float:
@@ -153,14 +68,14 @@ class Queue:
     def __init__(self, out: Path, budget: float, say: Say, *, begin_all: bool = False) -> None:
         """``begin_all``: runs that are too long are begun too, to resume in the next budget."""
         self.costs = Costs(out)
-        self._out, self._say, self._begin_all = out, say, begin_all
+        self.say, self._begin_all = say, begin_all
         self._budget = budget
         self._end = time.monotonic() + budget - min(TO_WRITE * budget, TO_WRITE_S)
         self._kept: dict[str, Material] = {}
         self._broken: dict[str, DataError] = {}
         """What cannot be cut into windows, and why."""
-        self._odd: set[tuple[str, str]] = set()
-        """(data set, row) that could not be measured: to be tried, for the reason."""
+        self.odd: dict[tuple[str, str], DetachError] = {}
+        """(data set, row) that could not be measured, and why: to be tried nevertheless."""
         self._slow: set[str] = set()
         """Kinds of runs whose probe took too long."""
         self._to_measure_s = TO_MEASURE * budget
@@ -189,7 +104,7 @@ class Queue:
 
     def _unknown(self, job: Job) -> bool:
         """Whether this kind of run is to be measured."""
-        if (job.name, job.row) in self._odd or self.costs.known(job.name, job.config):
+        if (job.name, job.row) in self.odd or self.costs.known(job.name, job.config):
             return False
         return kind_of(job.name, job.config) not in self._slow
 
@@ -198,19 +113,18 @@ class Queue:
         before_s = self.left_s
         if room_s < LEAST_S:
             return
-        self._say(f"measuring {job.row} on {job.name}")
+        self.say(f"measuring {job.row} on {job.name}")
         try:
             with within(room_s):
                 material = self._material(job)
             with within(min(PROBE * self.left_s, room_s - self._since(before_s))):
-                probe = self._out / f".probe-{os.getpid()}"
-                self.costs.probe(job.name, job.config, material, probe)
+                self.costs.probe(job.name, job.config, material)
         except TimeIsUpError:
             if room_s >= before_s:  # no other row would have been run instead
                 self._slow.add(kind_of(job.name, job.config))
-            self._say(f"not measured in time: {job.row} on {job.name}")
-        except (DataError, DivergedError, UsageError):
-            self._odd.add((job.name, job.row))  # the reason is said when its turn comes
+            self.say(f"not measured in time: {job.row} on {job.name}")
+        except (DataError, DivergedError, UsageError) as error:
+            self.odd[job.name, job.row] = error
         self._to_measure_s -= self._since(before_s)
 
     def _since(self, before_s: float) -> float:
@@ -233,7 +147,7 @@ class Queue:
         """
         todo = [job for job in jobs if not job.done]
         asked, waits, begun = len(todo), False, False
-        while todo := [j for j in todo if not j.done and (j.name, j.row) not in outcome.errors]:
+        while todo := [job for job in todo if not outcome.over(job)]:
             try:
                 turn = self._turn(todo, f"[{asked - len(todo) + 1}/{asked}]", outcome)
             except TimeIsUpError:
@@ -246,7 +160,7 @@ class Queue:
             begun = True
             if not turn:
                 if not waits:
-                    self._say("what is left to do is being trained by another process; waiting")
+                    self.say("what is left to do is being trained by another process; waiting")
                 time.sleep(PAUSE_S)
             waits = not turn
 
@@ -271,7 +185,7 @@ class Queue:
     def _fits(self, job: Job) -> bool:
         if self._begin_all:
             return self.left_s > 0
-        odd = (job.name, job.row) in self._odd
+        odd = (job.name, job.row) in self.odd
         return odd or math.isinf(self.left_s) or self.estimate(job) <= self.left_s
 
     def _tried(self, job: Job, number: str, outcome: Outcome) -> bool:
@@ -283,14 +197,17 @@ class Queue:
         with _held(job) as mine:
             if not mine or job.done:
                 return mine
-            self._say(f"{number} {job.name}, {job.row}, seed {job.seed}")
+            self.say(f"{number} {job.name}, {job.row}, seed {job.seed}")
             try:
                 with within(self.left_s):
-                    self._one(job)
+                    self._one(job, outcome)
                 outcome.ran.append(job)
+            except DamagedRunError as error:
+                self.say(str(error))
+                outcome.damaged[job.folder] = error
             except (DivergedError, UsageError, DataError) as error:
                 if str(error) not in outcome.failed.values():
-                    self._say(f"{job.row} cannot be trained: {error}")
+                    self.say(f"{job.row} cannot be trained: {error}")
                 outcome.errors[job.name, job.row] = error
         return True
 
@@ -311,24 +228,34 @@ class Queue:
             "left to train in; give more"
         )
 
-    def _one(self, job: Job) -> None:
+    def _one(self, job: Job, outcome: Outcome) -> None:
+        """Trains and tests; where that was begun, goes on.
+
+        Raises:
+            DamagedRunError: The run folder, or the one it takes its weights from, is damaged.
+            DetachError: This row cannot be trained on these data.
+        """
         if not job.trained and job.twin is not None:
-            _copy(job.twin, job.folder, job.config)
+            with _blamed(job.twin):
+                _copy(job.twin, job.folder, job.config)
         if not job.trained:
-            begun = (job.folder / CONFIG_FILE).is_file()
-            lead = job.lead
-            source = lead if lead is not None and (lead / MODEL_FILE).is_file() else None
-            train(
-                self._material(job),
-                job.folder,
-                job.config,
-                resume=begun,
-                stage1_from=source,
-                say=self._say,
-            )
+            self._train(job, outcome)
             self.costs.note(job.name, job.config, stage_seconds(job.folder))
-        after = timed(lambda: evaluate([job.folder]))
+        with _blamed(job.folder):
+            load_run(job.folder)
+        after = timed(lambda: evaluate([job.folder], job.data))
         self.costs.note(job.name, job.config, {"after": after})
+
+    def _train(self, job: Job, outcome: Outcome) -> None:
+        material, lead = self._material(job), job.lead
+        given = lead is not None and lead not in outcome.damaged and (lead / MODEL_FILE).is_file()
+        source = lead if given else None
+        if (job.folder / CONFIG_FILE).is_file():
+            with _blamed(job.folder):
+                config = _as_begun(job)
+                train(material, job.folder, config, resume=True, stage1_from=source, say=self.say)
+        else:
+            train(material, job.folder, job.config, resume=False, stage1_from=source, say=self.say)
 
     def _material(self, job: Job) -> Material:
         """Windows as the job sees them; those of two kinds of job are kept."""
@@ -342,7 +269,7 @@ class Queue:
             while len(self._kept) > 1:
                 del self._kept[next(iter(self._kept))]
             try:
-                self._kept[key] = load_material(job.data, c, self._say)
+                self._kept[key] = load_material(job.data, c, self.say)
             except DataError as error:
                 self._broken[key] = error
                 raise
@@ -353,6 +280,31 @@ def _free(todo: Sequence[Job]) -> list[Job]:
     """Those that wait for no other one."""
     folders = {job.folder for job in todo}
     return [job for job in todo if job.source not in folders]
+
+
+class DamagedRunError(DataError):
+    """A run folder cannot be read or gone on with; others can."""
+
+
+@contextmanager
+def _blamed(folder: Path) -> Iterator[None]:
+    """What is wrong inside is wrong with a run folder.
+
+    Raises:
+        DamagedRunError: With what to do about it.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DamagedRunError(
+            f"{error}; remove {folder}, and the same command trains it again"
+        ) from error
+
+
+def _as_begun(job: Job) -> RunConfig:
+    """With as many threads and so on as it was begun with, so that it stays one run."""
+    begun, _ = load_config(job.folder)
+    return replace(job.config, **{name: getattr(begun, name) for name in OF_MACHINE})
 
 
 def _copy(twin: Path, folder: Path, config: RunConfig) -> None:

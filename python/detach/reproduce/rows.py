@@ -309,10 +309,8 @@ def chosen(names: Sequence[str], only: Sequence[str]) -> tuple[str, ...]:
         UsageError: One of ``only`` is not among them.
     """
     if unknown := [name for name in only if name not in names]:
-        raise UsageError(
-            f"{unknown[0]} is no row of the tables and figures asked for; their rows are "
-            f"{', '.join(dict.fromkeys(names))}"
-        )
+        there = f"their rows are {', '.join(dict.fromkeys(names))}" if names else "they have none"
+        raise UsageError(f"{unknown[0]} is no row of the tables and figures asked for; {there}")
     return tuple(name for name in dict.fromkeys(names) if not only or name in {LEAD, *only})
 
 
