@@ -204,6 +204,21 @@ def test_half_a_folder_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_sensors_that_break_off_are_told(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "opp"
+    shutil.copytree(published[0], root)
+    path = root / "data/S1-ADL2/S1-ADL2_sensors_data.txt"
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rows[: 2 * len(rows) // 3]))
+    assert main(["import", "opportunity++", str(root), str(tmp_path / "out")]) == 0
+    told = [x for x in capsys.readouterr().out.splitlines() if "is the download whole?" in x]
+    (line,) = told
+    assert line.startswith("S1-ADL2: ")
+    assert "; the sensors end " in line
+
+
 def test_subtitles_and_rows_that_are_damaged_name_their_line(tmp_path: Path) -> None:
     path = tmp_path / "x.srt"
     path.write_text("1\n00:00:01,500 --> 00:00:02,250\n406516 - Open Door 1\n\n")

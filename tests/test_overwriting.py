@@ -1,5 +1,6 @@
 """Nothing of the user's is overwritten, and several processes do not trip over one another."""
 
+import errno
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -10,7 +11,7 @@ import pytest
 from detach.cli import main
 from detach.data.sample import SAMPLE, copy_sample
 from detach.data.store import new_folder, write_whole
-from detach.errors import UsageError
+from detach.errors import MachineError, UsageError
 from detach.reproduce import reproduce
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
@@ -47,6 +48,16 @@ def test_an_import_of_no_recording_is_refused(
     assert main(["import", kind, *words]) == 2
     assert not (tmp_path / "out").exists()
     assert "limit must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_source(tmp_path: Path) -> None:
+    def copy() -> None:
+        with new_folder(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "No space left on device", "source/film.avi")
+
+    with pytest.raises(MachineError, match=r"out: could not be written: the disk is full; noth"):
+        copy()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "."])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detach.cli import main
 from detach.data.recording import read_dataset
 from detach.errors import MachineError, UsageError
 from detach.simulate import machine
@@ -225,6 +226,27 @@ def test_bad_arguments_are_refused(tmp_path: Path, change: dict[str, Any], messa
     arguments: dict[str, Any] = {"minutes": 1.0, "seed": 0} | change
     with pytest.raises(UsageError, match=message):
         simulate(tmp_path / "home", Options(**arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--offset-s 2", "--offset-s and --drift-ppm are planted in a --layout only"),
+        ("--drift-ppm 100", "--offset-s and --drift-ppm are planted in a --layout only"),
+        ("--layout opportunity++ --minutes 50 --runs 25", "has at most 24 runs; found 25"),
+        ("--layout opportunity++ --minutes 1 --offset-s 0 9", "offset_s of 9 leaves 1 s of"),
+        ("--layout hwu-usp --home hwu --minutes 1 --offset-s 9", "offset_s of 9 leaves"),
+        ("--layout hwu-usp", "is of the home hwu; found home 'opportunity'"),
+        ("--layout hwu-usp --home hwu --offset-s 11", "offset_s must be one or more of -10 to 10"),
+        ("--layout hwu-usp --home hwu --runs 2", "runs must be >= 3"),
+    ],
+)
+def test_layouts_are_refused_before_anything_is_simulated(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", str(tmp_path / "home"), *words.split()]) == 2
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -186,8 +186,8 @@ def test_a_kitchen_is_parted_by_subjects() -> None:
     ],
 )
 def test_homes_of_the_paper_s_size(options: Options, runs: int, windows: int) -> None:
-    house, count = household(options.home), record._check(Path("new"), options, 1)
-    jobs = record._jobs(Path("new"), options, DEFAULT, house, count, "none")
+    house, lengths_s = household(options.home), record.planned_s(options)
+    jobs = record._jobs(Path("new"), options, DEFAULT, house, lengths_s, "none")
     assert len(jobs) == len({job.name for job in jobs}) == runs
     assert sum(int(job.duration_s - 2.0) + 1 for job in jobs) == windows
 

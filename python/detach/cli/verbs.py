@@ -145,6 +145,8 @@ def simulate(argv: list[str]) -> int:
         camera=args.camera,
     )
     if args.layout is None:
+        if (args.offset_s, args.drift_ppm) != (SimulateArgs.offset_s, SimulateArgs.drift_ppm):
+            raise UsageError("--offset-s and --drift-ppm are planted in a --layout only; name one")
         make(args.out, options, _say, args.workers)
         return EXIT_OK
     from detach.simulate.published import publish

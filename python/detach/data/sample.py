@@ -1,6 +1,5 @@
 """The sample recordings that come along, copied to where they may be written to."""
 
-import errno
 import shutil
 from pathlib import Path
 
@@ -30,10 +29,9 @@ def copy_sample(out: Path) -> Path:
                 with new_folder(data) as part:
                     _copy(source, part)
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        reason = "the disk is full" if full else error.strerror or error
         raise MachineError(
-            f"{data}: the sample could not be copied: {reason}; name another folder with --out"
+            f"{data}: the sample could not be copied: {error.strerror or error}; name another "
+            "folder with --out"
         ) from error
     return data
 

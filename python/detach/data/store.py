@@ -21,6 +21,8 @@ from detach.errors import DataError, MachineError, UsageError
 
 SAMPLE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""Of errors of a disk without room."""
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:
@@ -57,7 +59,7 @@ def write_whole(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = error.errno in FULL
         reason = "the disk is full" if full else error.strerror
         raise MachineError(
             f"{path}: {len(data)} bytes could not be written: {reason}; what was there is intact"
@@ -124,7 +126,11 @@ def only_one(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it replaces ``folder`` when the block ends well, or goes."""
+    """A hidden folder to fill; it replaces ``folder`` when the block ends well, or goes.
+
+    Raises:
+        MachineError: The disk is full.
+    """
     part = _named(folder).with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -132,6 +138,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield part
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
+    except OSError as error:
+        if error.errno in FULL:
+            raise MachineError(
+                f"{folder}: could not be written: the disk is full; nothing is left behind"
+            ) from error
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

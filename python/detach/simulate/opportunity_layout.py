@@ -18,6 +18,8 @@ from detach.data.store import new_folder
 from detach.errors import DataError, MachineError
 from detach.simulate.opportunity_room import THINGS
 
+RUNS = tuple(f"S{s}-{kind}" for s in range(1, 5) for kind in
+             ("ADL1", "ADL2", "ADL3", "ADL4", "ADL5", "Drill"))  # fmt: skip
 POSITIONS = {"closed": "S1", "half": "S2", "open": "S3", "any": ""}
 OBJECTS = {"fridge": "FRIDGE", "dishwasher": "DISHWASHER", "drawer1": "UPPERDRAWER",
            "drawer2": "MIDDLEDRAWER", "drawer3": "LOWERDRAWER", "door1": "DOOR1",
@@ -76,16 +78,14 @@ def write_opportunity(
         DataError: A recording without video, or more recordings than there are runs.
         MachineError: The video cannot be written.
     """
-    names = [f"S{s}-{kind}" for s in range(1, 5) for kind in
-             ("ADL1", "ADL2", "ADL3", "ADL4", "ADL5", "Drill")]  # fmt: skip
     recordings = list(read_dataset(source).recordings())
-    if len(recordings) > len(names):
-        raise DataError(f"{source}: at most {len(names)} recordings fit, found {len(recordings)}")
+    if len(recordings) > len(RUNS):
+        raise DataError(f"{source}: at most {len(RUNS)} recordings fit, found {len(recordings)}")
     planted = {}
     with new_folder(out) as part:
         (part / "data").mkdir()
         (part / "column_names.txt").write_text("\n".join(column_names()) + "\n")
-        for i, (name, recording) in enumerate(zip(names, recordings, strict=False)):
+        for i, (name, recording) in enumerate(zip(RUNS, recordings, strict=False)):
             clock = offset_s[i % len(offset_s)], drift_ppm[i % len(drift_ppm)]
             rng = np.random.default_rng([seed, i])
             folder = part / "data" / name

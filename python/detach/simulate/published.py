@@ -8,8 +8,8 @@ from pathlib import Path
 from detach.errors import UsageError
 from detach.simulate.film import Progress
 from detach.simulate.hwu_layout import write_hwu_usp
-from detach.simulate.opportunity_layout import write_opportunity
-from detach.simulate.record import Options, simulate
+from detach.simulate.opportunity_layout import RUNS, write_opportunity
+from detach.simulate.record import SHORTEST_S, Options, planned_s, simulate
 
 HOME_OF = {"opportunity++": "opportunity", "hwu-usp": "hwu"}
 PLANTED_FILE = "planted.json"
@@ -52,6 +52,7 @@ def publish(
     for name, values, most in clocks:
         if not values or not all(abs(x) <= most for x in values):  # also refuses NaN
             raise UsageError(f"{name} must be one or more of -{most:g} to {most:g}; found {values}")
+    _check_runs(planned_s(options), layout, max(offset_s))
     recordings = out.parent / f".{out.name}.recordings"
     try:
         simulate(recordings, options, progress, workers)
@@ -61,3 +62,15 @@ def publish(
         shutil.rmtree(recordings, ignore_errors=True)
     rows = {name: {"offset_s": a, "drift_ppm": b} for name, (a, b) in planted.items()}
     (out / PLANTED_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _check_runs(lengths_s: Sequence[float], layout: str, latest_s: float) -> None:
+    """Before hours of simulation: that runs have names, and sensors that overlap with the film."""
+    if layout == "opportunity++" and len(lengths_s) > len(RUNS):
+        raise UsageError(f"layout {layout} has at most {len(RUNS)} runs; found {len(lengths_s)}")
+    if (left_s := min(lengths_s) - latest_s) < SHORTEST_S:
+        raise UsageError(
+            f"offset_s of {latest_s:g} leaves {left_s:.3g} s of sensors in a run of "
+            f"{min(lengths_s):.3g} s; at least {SHORTEST_S:g} s must be left: give longer runs or "
+            "smaller offsets"
+        )

@@ -41,6 +41,7 @@ SECONDS_A_SEQUENCE = 44.56
 """Of HWU-USP: 3,485 windows of 80 sequences."""
 SPREAD_S = 5.0
 """Sequences last so much longer or shorter, in whole seconds."""
+SHORTEST_S = 4.0
 FEWEST_RUNS = 6
 MOST_MINUTES = 100_000
 MOST_PEOPLE = 3
@@ -100,8 +101,11 @@ def simulate(
         UsageError: An option is not what it must be, or ``out`` exists.
         MachineError: MuJoCo or OpenGL is missing, or the disk is full.
     """
-    level = load_level(options.level)
-    count = _check(out, options, workers)
+    if out.exists():
+        raise UsageError(f"{out}: is already there; give another folder or remove it")
+    if workers < 1:
+        raise UsageError(f"workers must be >= 1; found {workers}")
+    level, lengths_s = load_level(options.level), planned_s(options)
     house = household(options.home)
     version = str(import_mujoco().__version__)
     backend = find_gl()
@@ -109,7 +113,7 @@ def simulate(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        jobs = _jobs(part, options, level, house, count, backend)
+        jobs = _jobs(part, options, level, house, lengths_s, backend)
         _do(jobs, workers, progress)
         write_dataset(_describe(part, options, house, jobs, version))
         part.replace(out)
@@ -120,11 +124,13 @@ def simulate(
     return read_dataset(out)
 
 
-def _check(out: Path, options: Options, workers: int) -> int:
-    """Refuses what cannot be done; returns the number of runs."""
+def planned_s(options: Options) -> list[float]:
+    """Seconds of every run.
+
+    Raises:
+        UsageError: An option is not what it must be.
+    """
     o = options
-    if out.exists():
-        raise UsageError(f"{out}: is already there; give another folder or remove it")
     if o.home not in HOMES:
         raise UsageError(f"home must be one of {', '.join(HOMES)}; found {o.home!r}")
     if not 0 < o.minutes <= MOST_MINUTES:
@@ -139,17 +145,18 @@ def _check(out: Path, options: Options, workers: int) -> int:
         ("people", o.people, 1 <= o.people <= MOST_PEOPLE, f"1 to {MOST_PEOPLE}"),
         ("extra", unknown, unknown is None, f"some of {', '.join(EXTRAS)}"),
         ("camera", o.camera, o.camera in CAMERAS, f"one of {', '.join(CAMERAS)}"),
-        ("workers", workers, workers >= 1, ">= 1"),
     )
     for name, value, fine, must in rules:
         if not fine:
             raise UsageError(f"{name} must be {must}; found {value!r}")
-    if o.minutes * 60 / count < 4.0:
+    if o.minutes * 60 / count < SHORTEST_S:
         raise UsageError(
-            f"minutes must be at least {count * 4 / 60:.2g} for {count} runs, so that each lasts "
-            f"4 s; found {o.minutes!r}"
+            f"minutes must be at least {count * SHORTEST_S / 60:.2g} for {count} runs, so that "
+            f"each lasts {SHORTEST_S:g} s; found {o.minutes!r}"
         )
-    return count
+    if household(o.home).activities:
+        return _lengths(o, count)
+    return [o.minutes * 60 / count] * count
 
 
 def _default_runs(options: Options) -> int:
@@ -159,20 +166,22 @@ def _default_runs(options: Options) -> int:
 
 
 def _jobs(
-    folder: Path, options: Options, level: Level, house: Household, count: int, backend: str
+    folder: Path,
+    options: Options,
+    level: Level,
+    house: Household,
+    lengths_s: Sequence[float],
+    backend: str,
 ) -> list[_Job]:
-    """Runs of equal length; or sequences, each an activity by one subject after the other."""
-    if not house.activities:
-        length_s = options.minutes * 60 / count
-        return [
-            _Job(folder, options, level, i + 1, f"run{i + 1:02d}", None, "", length_s, backend)
-            for i in range(count)
-        ]
+    """Runs; or sequences, each an activity by one subject after the other."""
     jobs = []
-    for i, seconds in enumerate(_lengths(options, count)):
-        subject, kind = divmod(i, len(house.activities))
-        activity = house.activities[kind]
-        name = f"{activity}_s{subject + 1:02d}"
+    for i, seconds in enumerate(lengths_s):
+        subject: int | None = None
+        name, activity = f"run{i + 1:02d}", ""
+        if house.activities:
+            subject, kind = divmod(i, len(house.activities))
+            activity = house.activities[kind]
+            name = f"{activity}_s{subject + 1:02d}"
         jobs.append(_Job(folder, options, level, i + 1, name, subject, activity, seconds, backend))
     return jobs
 
@@ -181,7 +190,7 @@ def _lengths(options: Options, count: int) -> list[float]:
     """Whole seconds that differ a little and add up to the minutes asked for."""
     total = round(options.minutes * 60)
     mean = total / count
-    spread = min(SPREAD_S, mean - 4.0)
+    spread = min(SPREAD_S, mean - SHORTEST_S)
     rng = np.random.default_rng([options.seed, 1])
     ends = np.arange(1, count) * mean + rng.uniform(-spread / 2, spread / 2, count - 1)
     whole = np.concatenate([[0], np.round(ends), [total]])

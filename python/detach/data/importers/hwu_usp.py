@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.data.decoding import probe_apart
-from detach.data.importers.motion_sync import Switchings, fit_lags, residuals
+from detach.data.importers.motion_sync import WITHIN_S, Switchings, fit_lags, residuals
 from detach.data.importers.own_count import count_windows
 from detach.data.importers.target import at_least_one, check_target
 from detach.data.quality_camera import see_motion
@@ -263,9 +263,10 @@ def _import(
             )
         )
     apart = abs(filmed_s - felt_s)
-    if whole or apart <= LONGER_S:
+    if apart <= LONGER_S + (WITHIN_S if whole else 0.0):
         return []
-    return [f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; both are taken to begin at 0"]
+    then = "is the download whole?" if whole else "both are taken to begin at 0"
+    return [f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; {then}"]
 
 
 def _set_clocks(

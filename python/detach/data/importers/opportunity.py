@@ -43,6 +43,8 @@ SPLITS = {"ADL1": "train", "ADL2": "train", "ADL3": "train", "Drill": "train",
 CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3}) --> (\d+):(\d\d):(\d\d)[,.](\d{1,3})")
 TEXT = re.compile(r"\s*(\d{1,6})\s*-\s*(.+)")
 PAPER_WINDOWS = 5324
+SHORT_S = 5.0
+"""By which a film or the sensors may end before the last subtitle and pass for whole."""
 Say = Callable[[str], None]
 
 
@@ -223,7 +225,16 @@ def _import_run(folder: Path, part: Path, sensors: Sequence[columns.Source]) -> 
             )
         )
     short = f", {rows.short} short rows" if rows.short else ""
-    return clock.as_text() + short
+    return clock.as_text() + short + _cut_off(cues, {"film": length, "sensors": float(t_s[-1])})
+
+
+def _cut_off(cues: Sequence[Mark], ends_s: Mapping[str, float]) -> str:
+    """What ends long before the last subtitle, on the video's clock: a download that broke off."""
+    last_s = max(cue.end_s for cue in cues)
+    early = {what: last_s - end_s for what, end_s in ends_s.items() if last_s - end_s > SHORT_S}
+    said = (f"; the {what} end{'s' if what == 'film' else ''} {gap_s:.0f} s before the last "
+            "subtitle: is the download whole?" for what, gap_s in early.items())  # fmt: skip
+    return "".join(said)
 
 
 def _sensor(
