@@ -8,7 +8,7 @@ on: a run that the time cut off resumes, so that runs longer than a call are fin
 that the time cut off is begun anew. DETACH and InfoNCE at the paper's schedule come first, then
 Tables 2 and 3, then more seeds of these, then the rivals, the other tables and residual networks at
 224 px. What was not run says so in the tables. Ends with 0 where the home was made, or a run
-finished or got on, with 2 where the minutes were too few.
+finished or got on, with 2 where the minutes were too few, with 3 or more where rows cannot be run.
 """
 
 import argparse
@@ -19,9 +19,11 @@ from pathlib import Path
 from detach import recipes
 from detach.config import RunConfig
 from detach.data.recording import DATASET_FILE, read_dataset
+from detach.data.store import only_one
 from detach.errors import DetachError, UsageError
 from detach.reproduce import Options, reproduce
 from detach.reproduce.costs import TimeIsUpError, within
+from detach.reproduce.datasets import folder_name, together
 from detach.reproduce.homes import MINUTES_A_RUN, SEED
 from detach.reproduce.jobs import Job, Outcome, make_jobs
 from detach.reproduce.queue import Queue
@@ -70,15 +72,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"  not run: {job.row}, seed {job.seed}{f': {why}' if why else ''}")
     if len(left) < len(jobs):
         tables(args.out, data, args.config)
-    if left and not outcome.ran:
+    if outcome.left and not outcome.ran:
         _show_begun(outcome.left, data, began, args.minutes)
+    if bad := [*outcome.damaged.values(), *outcome.errors.values()]:
+        raise together(bad)
     return 0
 
 
 def in_order(out: Path, data: Path, seeds: int, base: RunConfig) -> list[Job]:
     """All runs, most telling first: every seed of the core tables before any other row."""
-    name = read_dataset(data).name
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+    name = folder_name(read_dataset(data))
     core = tuple(dict.fromkeys([*FIRST, *wanted(CORE)]))
     rest = tuple(row for row in wanted(TABLES) if row not in core)
     return [job for rows in (core, rest) for job in make_jobs(out, {name: data}, rows, seeds, base)]
@@ -123,9 +126,11 @@ def home(args: argparse.Namespace, left_s: float) -> Path:
     args.out.mkdir(parents=True, exist_ok=True)
     runs = max(6, round(args.home_minutes / MINUTES_A_RUN))
     options = record.Options(minutes=args.home_minutes, seed=SEED, runs=runs, size=SIZE_PX)
+    lock = args.out / ".home.lock"
     try:
-        with within(left_s):
-            record.simulate(folder, options, print, args.workers)
+        with within(left_s), only_one(lock, lambda: print("another process simulates the home")):
+            if not (folder / DATASET_FILE).is_file():
+                record.simulate(folder, options, print, args.workers)
     except TimeIsUpError as error:
         width_px, height_px = SIZE_PX
         raise UsageError(

@@ -149,6 +149,14 @@ def test_lists_are_given_once_and_not_empty(
     assert not out.exists()
 
 
+def test_lists_of_a_recipe_are_given_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--sensors.include", "switch", "--sensors.include", "acceleration"]
+    assert main(["train", str(tmp_path), "--out", str(tmp_path / "run"), *words]) == 2
+    assert "--sensors.include is given twice" in capsys.readouterr().err
+
+
 def test_sigterm_ends_a_verb_in_one_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,8 @@ from detach.course import Course
 from detach.reproduce.rows import LEAD, TABLES
 from detach.simulate import record
 
+from .reproduced import say_made_of  # type: ignore[import-not-found]
+
 # Time may be up while a library opens a file, which is closed when it is forgotten.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -50,6 +52,24 @@ def test_the_most_telling_runs_come_first(
     assert len(order) == len(set(order))
     config = jobs[0].config
     assert (config.stage1.epochs, config.stage2.epochs, config.video.size_px) == (25, 50, 224)
+
+
+def test_tables_are_of_the_runs_that_are_made(
+    script: ModuleType, finished: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    """Under whatever name the data have."""
+    data = tmp_path / "data"
+    shutil.copytree(homely, data)
+    path = data / "dataset.json"
+    path.write_text(path.read_text().replace('"tiny"', '"simulated home (default, seed 11)"'))
+    jobs = script.in_order(tmp_path, data, 1, recipes.read(Path(recipe)))
+    runs = jobs[0].folder.parents[1]
+    shutil.copytree(finished / "runs/tiny", runs)
+    say_made_of(runs, homely, data)
+    script.tables(tmp_path, data, recipe)
+    text = (tmp_path / "tables.md").read_text()
+    assert "Spatial and temporal weight, simulated-home-default-seed-11" in text
+    assert "| DETACH | 1 |" in text
 
 
 def test_its_home_has_as_many_windows_as_the_paper_s(

@@ -332,7 +332,7 @@ def test_a_question_is_answered_by_what_was_run(
     shutil.copytree(finished / "runs/tiny/detach", out / "runs/home-usual/detach")
     say_made_of(out, homely, out / "homes/usual")
     said: list[str] = []
-    asked = Options(out=out, config=recipe, seeds=1, figures=(14,), home_minutes=4)
+    asked = Options(out=out, config=recipe, seeds=1, figures=(14,), home_minutes=8 / 3)
     reproduce(asked, said.append)
     assert any("no class 'Fridge'" in line for line in said)
     rows = list(csv.DictReader((out / "questions.csv").read_text().splitlines()))

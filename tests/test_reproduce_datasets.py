@@ -1,4 +1,4 @@
-"""`detach reproduce` on several data sets, some of which are no good."""
+"""`detach reproduce` on several data sets and rows, some of which cannot be trained."""
 
 import errno
 import shutil
@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from detach.cli import main
 from detach.data.sample import SAMPLE
-from detach.errors import DataError, UsageError
+from detach.errors import DataError, MachineError, UsageError
+from detach.reproduce import queue as queueing
 from detach.reproduce import reproduce
 from detach.reproduce.costs import Costs
 from detach.reproduce.datasets import find, together
+from detach.reproduce.jobs import Job, Outcome
 
 from .reproduced import options, quiet  # type: ignore[import-not-found]
 
@@ -145,3 +148,35 @@ def test_a_plan_of_what_is_not_measured_says_so(
     monkeypatch.setattr(Costs, "known", lambda *_: True)
     reproduce(asked, said.append)
     assert said[-1].startswith("about 3 min in all")
+
+
+def test_a_row_that_is_only_tested_fits_though_testing_was_not_timed(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (out / "costs.json").unlink()
+    asked = options(out, homely, recipe, tables=(10,), rows=("noise-50",), budget="10m")
+    assert reproduce(asked, quiet)
+    assert (out / "runs/tiny/noise-50/seed0/results.json").is_file()
+
+
+def test_a_row_that_memory_does_not_suffice_for_leaves_the_others(
+    finished: Path, homely: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "out", queueing.Queue._one
+    shutil.copytree(finished, out)
+    for row in ("no-spatial-weight", "no-temporal-weight"):
+        shutil.rmtree(out / f"runs/tiny/{row}")
+
+    def one(queue: queueing.Queue, job: Job, outcome: Outcome) -> None:
+        if job.row == "no-spatial-weight":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        real(queue, job, outcome)
+
+    monkeypatch.setattr(queueing.Queue, "_one", one)
+    with pytest.raises(MachineError, match="memory does not suffice .*3 GiB.*smaller batches"):
+        reproduce(options(out, homely, recipe, tables=(2,)), quiet)
+    text = (out / "tables.md").read_text()
+    assert "| w/o W temporal | 1 |" in text
+    assert "cannot be trained: memory does not suffice" in text

@@ -1,5 +1,6 @@
 """What `detach reproduce` does with runs that are there: moved, damaged, begun by other threads."""
 
+import json
 import os
 import shutil
 import signal
@@ -97,17 +98,29 @@ def test_a_damaged_unfinished_run_is_said_and_others_go_on(
     assert "| w/o W temporal | 1 |" in (out / "tables.md").read_text()
 
 
+@pytest.mark.parametrize("tested", [False, True], ids=["untested", "tested"])
+@pytest.mark.parametrize("is_begun", [False, True], ids=["new", "begun"])
 def test_a_method_s_own_run_that_is_damaged_does_not_hold_up_its_rows(
-    out: Path, homely: Path, recipe: str
+    request: pytest.FixtureRequest,
+    out: Path,
+    homely: Path,
+    recipe: str,
+    *,
+    tested: bool,
+    is_begun: bool,
 ) -> None:
-    """They then train a first stage of their own."""
+    """They then train a first stage of their own, or go on with it."""
+    if is_begun:
+        request.getfixturevalue("begun")
+    else:
+        shutil.rmtree(out / f"runs/tiny/{ROW}")
     lead = out / f"runs/tiny/{LEAD}/seed0"
-    (lead / RESULTS_FILE).unlink()
+    if not tested:
+        (lead / RESULTS_FILE).unlink()
     (lead / "model.safetensors").write_bytes(b"half")
-    shutil.rmtree(out / f"runs/tiny/{ROW}")
-    said: list[str] = []
-    with pytest.raises(DataError, match=f"model.safetensors.*; remove .*{LEAD}/seed0, and"):
-        reproduce(options(out, homely, recipe, tables=(2,)), said.append)
+    with pytest.raises(DataError, match=f"model.safetensors.*; remove .*{LEAD}/seed0, and") as said:
+        reproduce(options(out, homely, recipe, tables=(2,)), quiet)
+    assert ROW not in str(said.value)
     assert read_results(out / f"runs/tiny/{ROW}/seed0").tasks
 
 
@@ -135,16 +148,54 @@ def test_a_run_begun_with_another_recipe_is_refused(
 def test_data_that_were_moved_are_used_where_they_are(
     out: Path, homely: Path, recipe: str, tmp_path: Path
 ) -> None:
+    """Also by runs that are not asked for this time, of which figures tell too."""
     moved, gone = tmp_path / "moved", tmp_path / "gone"
     shutil.copytree(homely, moved)
     say_made_of(out, homely, gone)
     (out / f"runs/tiny/{ROW}/seed0/results.json").unlink()
     said: list[str] = []
     assert reproduce(options(out, moved, recipe, tables=(2,), figures=(4,)), said.append)
-    assert sum(f"moved from {gone}" in line for line in said) == 3
-    assert load_config(out / f"runs/tiny/{LEAD}/seed0")[1]["data"] == str(moved)
+    assert sum(f"moved from {gone}" in line for line in said) == 4
+    for row in (LEAD, "global"):
+        assert load_config(out / f"runs/tiny/{row}/seed0")[1]["data"] == str(moved)
     assert "<svg" in (out / "index.html").read_text()
     assert "| w/o W temporal | 1 |" in (out / "tables.md").read_text()
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "in their place"])
+def test_other_data_are_not_taken_for_moved_ones(
+    out: Path, homely: Path, recipe: str, tmp_path: Path, where: str
+) -> None:
+    """A home made again, or parted in another way, has the name of the first."""
+    data = tmp_path / "data"
+    shutil.copytree(homely, data)
+    say_made_of(out, homely, data if where == "in their place" else tmp_path / "gone")
+    path = data / "dataset.json"
+    body = json.loads(path.read_text())
+    body["splits"]["val"], body["splits"]["test"] = body["splits"]["test"], body["splits"]["val"]
+    path.write_text(json.dumps(body))
+    before = (out / "tables.md").read_bytes()
+    with pytest.raises(UsageError, match=f"{LEAD}/seed0 was made of .*, not of"):
+        reproduce(options(out, data, recipe, tables=(2,)), quiet)
+    assert (out / "tables.md").read_bytes() == before
+
+
+def test_a_plan_changes_nothing(out: Path, homely: Path, recipe: str) -> None:
+    path = out / f"runs/tiny/{ROW}/seed0/results.json"
+    path.write_text("{")
+    reproduce(options(out, homely, recipe, tables=(2,), plan_only=True), quiet)
+    assert path.read_text() == "{"
+
+
+def test_seeds_with_more_checkpoints_are_of_the_same_row(
+    out: Path, homely: Path, recipe: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(f"checkpoints: 3\n{Path(recipe).read_text()}")
+    assert reproduce(options(out, homely, str(other), tables=(2,), rows=(ROW,), seeds=2), quiet)
+    text = (out / "tables.md").read_text()
+    assert "| DETACH | 2 |" in text
+    assert "| w/o W temporal | 2 |" in text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ from detach.scores import Ints, mutual_information, retrieval_ranks
 from detach.tasks import Items, make_items, probe_answer, reference_answers
 
 PLACE_TRACKS = ("place", "places", "room", "rooms")
-_UNEQUAL = {"seed", "split.labels_seed", "device", "threads", "precision", "method", "preset"}
+_UNEQUAL = {"seed", "split.labels_seed", "device", "threads", "precision", "checkpoints", "method",
+            "preset"}  # fmt: skip
 
 
 @dataclass

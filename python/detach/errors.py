@@ -48,6 +48,16 @@ class MachineError(DetachError):
     exit_code = 4
 
 
+def no_memory(error: Exception) -> MachineError | None:
+    """What to do where memory does not suffice, on a GPU too; None where that is not it."""
+    if not isinstance(error, MemoryError) and "memory" not in str(error):
+        return None
+    reason = str(error).partition("\n")[0] or "no reason given"
+    return MachineError(
+        f"memory does not suffice ({reason}); use smaller batches, pictures or windows"
+    )
+
+
 class DivergedError(DetachError):
     """Training cannot go on: the loss or the weights are no longer finite."""
 

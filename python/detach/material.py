@@ -1,5 +1,7 @@
 """What runs are made from: a data set cut into windows, and how many places it has."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +96,17 @@ def _known_places(material: Material) -> int:
     if isinstance(noted, int) and noted >= 1:
         return noted + 1
     return max(2, len({c.place for c in material.windows.channels if c.place}) + 1)
+
+
+def digest(dataset: Dataset) -> str:
+    """Of what a data set holds: its parts, classes and recordings, wherever it lies.
+
+    Raises:
+        DataError: A recording is damaged.
+    """
+    recordings = [
+        (r.name, r.duration_s, [(t.name, t.hz) for t in r.sensors], [t.name for t in r.labels])
+        for r in dataset.recordings()
+    ]
+    facts = (dict(dataset.classes), dict(dataset.splits), recordings)
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

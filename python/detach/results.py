@@ -157,7 +157,7 @@ def label_runs(results: Sequence[Results]) -> tuple[Results, ...]:
 
 def _label(run: Results, same: Sequence[Results]) -> str:
     preset = [run.preset] if len({r.preset for r in same}) > 1 else []
-    keys = sorted({key for r in same for key in r.options})
+    keys = sorted({key for r in same for key in r.options} - {"checkpoints"})
     differ = [k for k in keys if len({repr(r.options.get(k)) for r in same}) > 1]
     return ", ".join([run.method, *preset, *(f"{k}={run.options.get(k)}" for k in differ)])
 

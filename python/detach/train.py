@@ -22,7 +22,7 @@ from detach.devices import pick_device as pick_device  # offered here too
 from detach.distributed import ALONE, World, joined, share_batch_norms
 from detach.errors import DataError, UsageError
 from detach.material import Material as Material  # offered here too
-from detach.material import as_trained_on, count_places
+from detach.material import as_trained_on, count_places, digest
 from detach.material import load_material as load_material  # offered here too
 from detach.model import (
     CONFIG_FILE,
@@ -93,6 +93,7 @@ def _train(
     model = _build(material, config, clusters, world).to(device)
     about: dict[str, Any] = {
         "data": str(material.dataset.folder.resolve()),
+        "data_digest": digest(material.dataset),
         "track": material.track,
         "classes": list(classes),
         "clusters": clusters,

@@ -15,6 +15,7 @@ from detach.errors import (
     EXIT_USAGE,
     DetachError,
     MachineError,
+    no_memory,
 )
 
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
@@ -95,10 +96,10 @@ def _guarded(verb: str, *words: str) -> int:
         _complain(f"interrupted; {AFTER_CTRL_C.get(verb, DONE_AGAIN)}" if first else "")
         return EXIT_INTERRUPTED
     except (OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if (lack := _lack(error)) is None:
             raise
-        print(f"\ndetach: {_lack(error)}", file=sys.stderr)
-        return MachineError.exit_code
+        _complain(str(lack))
+        return lack.exit_code
 
 
 def _complain(message: str) -> None:
@@ -106,12 +107,12 @@ def _complain(message: str) -> None:
         print(f"\ndetach: {message}", file=sys.stderr)
 
 
-def _lack(error: Exception) -> str:
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}; check the path, the rights and the free space"
-    reason = str(error).partition("\n")[0] or "no reason given"
-    return f"memory does not suffice ({reason}); use smaller batches, pictures or windows"
+def _lack(error: Exception) -> MachineError | None:
+    if not isinstance(error, OSError):
+        return no_memory(error)
+    where = f"{error.filename}: " if error.filename else ""
+    reason = f"{where}{error.strerror or error}"
+    return MachineError(f"{reason}; check the path, the rights and the free space")
 
 
 AFTER_CTRL_C = {

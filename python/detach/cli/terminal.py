@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from itertools import pairwise
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -28,9 +29,11 @@ def parse(kind: type[Args], argv: list[str], verb: str, default: Args | None = N
 
 
 def _check_lists(kind: type[Any], argv: Sequence[str]) -> None:
-    """That no list is empty, or named again: the first of two would be lost without a word."""
-    hints = get_type_hints(kind)  # without what tyro adds to them
-    lists = {f"--{name.replace('_', '-')}" for name, t in hints.items() if get_origin(t) is tuple}
+    """That no list is named again, for the first would be lost without a word, and none is empty.
+
+    Of a recipe's options an empty list stands for none, instead of what the recipe has.
+    """
+    lists = _lists(kind)
     seen: set[str] = set()
     for word, after in pairwise([*argv, "--"]):
         name = word.partition("=")[0].replace("_", "-")
@@ -38,9 +41,21 @@ def _check_lists(kind: type[Any], argv: Sequence[str]) -> None:
             continue
         if name in seen:
             raise UsageError(f"{name} is given twice; name all its values after one {name}")
-        if "=" not in word and after.startswith("--"):
+        if "." not in name and "=" not in word and after.startswith("--"):
             raise UsageError(f"{name} needs at least one value after it, or leave it out")
         seen.add(name)
+
+
+def _lists(kind: type[Any], prefix: str = "--") -> set[str]:
+    """Options that take several values; those of a recipe without the name of its field."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(kind).items():  # without what tyro adds to them
+        option = f"{prefix}{name.replace('_', '-')}"
+        if get_origin(hint) is tuple:
+            found.add(option)
+        elif is_dataclass(hint) and isinstance(hint, type):
+            found |= _lists(hint, "--" if name == "run" else f"{option}.")
+    return found
 
 
 def say(line: str) -> None:

@@ -8,10 +8,10 @@ from detach import ledger, recipes
 from detach.config import RunConfig, override
 from detach.data.recording import Dataset
 from detach.data.store import write_whole
-from detach.errors import DataError, DetachError, UsageError
+from detach.errors import DataError, DetachError, MachineError, UsageError
 from detach.reproduce import figures, page, published, tables
 from detach.reproduce.datasets import Found, find, together
-from detach.reproduce.homes import Homes
+from detach.reproduce.homes import Homes, data_name
 from detach.reproduce.jobs import Job, Outcome, make_jobs
 from detach.reproduce.kept import check_kept
 from detach.reproduce.lines import read_runs
@@ -72,27 +72,36 @@ def reproduce(options: Options, say: Say) -> Path | None:
     drawn = tuple(n for n in drawn if n not in QUESTIONS)
     _check(options, asked)
     names = chosen((*wanted(numbers), *figures.rows_of(drawn)), options.rows)
-    queue = Queue(options.out, limit, say)
+    queue, outcome, index = Queue(options.out, limit, say), Outcome(), None
     data = find(options.data, options.out, say) if numbers or drawn else Found()
     base = _read(_recipes(options)[0], options)
     jobs = make_jobs(options.out, data.folders, names, options.seeds, base)
-    jobs += _asked_of_homes(options, asked, queue)
-    outcome, index = Outcome(), None
-    check_kept(jobs, outcome, say, write_only=options.write_only)
+    homes, (more, missing) = _asked_of_homes(options, asked, queue)
+    jobs += more
+    only_read = options.write_only or options.plan_only
+    check_kept(options.out, jobs, outcome, say, only_read=only_read)
     try:
         if not options.write_only:
             queue.measure(jobs, all_kinds=options.plan_only or options.budget is None)
             show_plan(jobs, queue, say)
         if options.plan_only:
+            homes.say_missing(missing)
             show_odd(queue, say)
-            return _or_bad(None, [*data.bad, *_damage(queue.odd.values())])
+            return _or_bad(None, [*data.bad, *homes.bad, *_damage(queue.odd.values())])
         if not options.write_only:
             queue.run(jobs, outcome)
+            jobs += (made := homes.make(missing))
+            queue.run(made, outcome)
     finally:
         if not options.plan_only and (not jobs or any(job.done for job in jobs)):
             index = _write(options, numbers, (*drawn, *asked), data.datasets, outcome, say)
     show_left(outcome, queue, say)
-    return _or_bad(index, [*data.bad, *outcome.damaged.values(), *_untrained(jobs, outcome)])
+    if homes.too_late and any(job.done for job in jobs):
+        say(homes.too_late)
+    elif homes.too_late:
+        homes.bad.append(UsageError(homes.too_late))
+    bad = [*data.bad, *homes.bad, *outcome.damaged.values(), *_untrained(jobs, outcome)]
+    return _or_bad(index, bad)
 
 
 def _damage(errors: Iterable[DetachError]) -> list[DetachError]:
@@ -101,9 +110,11 @@ def _damage(errors: Iterable[DetachError]) -> list[DetachError]:
 
 
 def _untrained(jobs: Sequence[Job], outcome: Outcome) -> list[DetachError]:
-    """Why nothing could be trained on some data sets, one reason each."""
+    """Why nothing could be trained on some data sets, one reason each, or some row not here."""
     fine = {job.name for job in jobs if job.done}
-    return list({name: e for (name, _), e in outcome.errors.items() if name not in fine}.values())
+    short = [e for e in outcome.errors.values() if isinstance(e, MachineError)]
+    found = {name: e for (name, _), e in outcome.errors.items() if name not in fine}
+    return list(dict.fromkeys([*found.values(), *short]))
 
 
 def _or_bad(index: Path | None, bad: Sequence[DetachError]) -> Path | None:
@@ -137,14 +148,18 @@ def _asked(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(n for n in TABLES if not TABLES[n].for_gpu), tuple(figures.FIGURES)
 
 
-def _asked_of_homes(options: Options, asked: Sequence[int], queue: Queue) -> list[Job]:
-    """Runs on simulated homes, by the recipe small unless another is named."""
-    if not asked:
-        return []
+def _asked_of_homes(
+    options: Options, asked: Sequence[int], queue: Queue
+) -> tuple[Homes, tuple[list[Job], list[str]]]:
+    """Runs on simulated homes that are there, and which are not; by small if none is named."""
+    rows = rows_of_homes(asked)
     base = _read(_recipes(options)[1], options)
-    train = not (options.plan_only or options.write_only)
-    homes = Homes(options.out, options.home_minutes, max(1, base.threads), queue)
-    return homes.jobs(rows_of_homes(asked), options.seeds, base, simulate=train)
+
+    def runs(home: str, folder: Path) -> list[Job]:
+        return make_jobs(options.out, {data_name(home): folder}, rows[home], options.seeds, base)
+
+    homes = Homes(options.out, options.home_minutes, max(1, base.threads), queue, runs)
+    return homes, homes.take(tuple(rows))
 
 
 def _recipes(options: Options) -> tuple[str, str]:

@@ -36,7 +36,7 @@ def find(folders: Sequence[Path], out: Path, say: Say) -> Found:
         except DataError as error:
             found.bad.append(error)
             continue
-        name = re.sub(r"[\W-]+", "-", dataset.name).strip("-") or "data"
+        name = folder_name(dataset)
         name = name if name not in found.folders else f"{name}-{len(found.folders) + 1}"
         found.folders[name], found.datasets[name] = folder, dataset
     if not found.folders:
@@ -44,6 +44,11 @@ def find(folders: Sequence[Path], out: Path, say: Say) -> Found:
     for reason in found.bad:
         say(f"goes on without: {reason}")
     return found
+
+
+def folder_name(dataset: Dataset) -> str:
+    """What runs on a data set lie under."""
+    return re.sub(r"[\W-]+", "-", dataset.name).strip("-") or "data"
 
 
 def together(errors: Sequence[DetachError]) -> DetachError:

@@ -111,7 +111,10 @@ def draw(number: int, out: Path, data: str, say: Say) -> Picture:
 def about(out: Path, data: str) -> Mapping[str, Any]:
     """What a finished run of the method says of the data; nothing where there is none."""
     folder = _folder(out, data, LEAD)
-    return load_config(folder)[1] if folder and (folder / CONFIG_FILE).is_file() else {}
+    try:
+        return load_config(folder)[1] if folder and (folder / CONFIG_FILE).is_file() else {}
+    except DataError:  # which is said of the run itself
+        return {}
 
 
 def _folder(out: Path, data: str, row: str) -> Path | None:

@@ -1,6 +1,8 @@
 """The runs behind every table: one row, one seed, one data set each; and what became of them."""
 
-from collections.abc import Mapping, Sequence
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,3 +105,23 @@ def make_jobs(
         for row in rows
         if seed < (ROWS[row].seeds or seeds)
     ]
+
+
+@contextmanager
+def held(job: Job) -> Iterator[bool]:
+    """Whether this process may run a job; the lock goes with the process, however that ends."""
+    path = job.folder.with_name(f".{job.folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # not every network file system has locks
+            pass
+        try:
+            yield True
+        finally:
+            if job.done:  # whoever has it open still will see that too
+                path.unlink(missing_ok=True)

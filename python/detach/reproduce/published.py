@@ -78,4 +78,8 @@ def _numbers(line: Line) -> Iterator[Fields]:
     if line.less is not None:
         pair = f"{ROWS[LEAD].title} - {ROWS[line.name].title}"
         numbers = {"value": line.less.value, "low": line.less.low, "high": line.less.high}
-        yield row | {"provider": pair, "metric": "f1"} | ledger.rounded(numbers)
+        yield (
+            row
+            | {"provider": pair, "seeds": line.less.seeds or "", "metric": "f1"}
+            | ledger.rounded(numbers)
+        )

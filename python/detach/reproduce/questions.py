@@ -76,12 +76,15 @@ QUESTIONS: Mapping[int, Question] = {
 }
 
 
-def rows_of_homes(numbers: Sequence[int]) -> dict[str, list[str]]:
-    """The rows that questions need, by home."""
+def rows_of_homes(numbers: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """The rows that questions need, by home, the method first."""
     rows: dict[str, list[str]] = {}
     for part in (t for n in numbers for t in QUESTIONS[n].tries):
         rows.setdefault(part.home, []).append(part.row)
-    return rows
+    return {
+        home: tuple(dict.fromkeys([*(n for n in names if n == LEAD), *names]))
+        for home, names in rows.items()
+    }
 
 
 def answer(number: int, out: Path, outcome: Outcome) -> tuple[Picture, list[dict[str, object]]]:

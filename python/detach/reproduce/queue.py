@@ -1,6 +1,5 @@
 """What is to be trained, in which order, and for how long: the queue behind every table."""
 
-import fcntl
 import math
 import re
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from detach.config import RunConfig
 from detach.data.store import write_whole
-from detach.errors import DataError, DetachError, DivergedError, UsageError
+from detach.errors import DataError, DetachError, DivergedError, UsageError, no_memory
 from detach.evaluate import evaluate
 from detach.model import (
     CONFIG_FILE,
@@ -32,7 +31,7 @@ from detach.reproduce.costs import (
     timed,
     within,
 )
-from detach.reproduce.jobs import OF_MACHINE, Job, Outcome
+from detach.reproduce.jobs import OF_MACHINE, Job, Outcome, held
 from detach.train import Material, load_material, train
 
 Say = Callable[[str], None]
@@ -146,7 +145,7 @@ class Queue:
             KeyboardInterrupt: Stopped; what is saved stands.
         """
         todo = [job for job in jobs if not job.done]
-        asked, waits, begun = len(todo), False, False
+        asked, waits, begun = len(todo), False, bool(outcome.ran)
         while todo := [job for job in todo if not outcome.over(job)]:
             try:
                 turn = self._turn(todo, f"[{asked - len(todo) + 1}/{asked}]", outcome)
@@ -185,7 +184,9 @@ class Queue:
     def _fits(self, job: Job) -> bool:
         if self._begin_all:
             return self.left_s > 0
-        odd = (job.name, job.row) in self.odd
+        odd = (job.name, job.row) in self.odd or (
+            job.twin is not None and math.isnan(self.estimate(job))  # a probe does not test
+        )
         return odd or math.isinf(self.left_s) or self.estimate(job) <= self.left_s
 
     def _tried(self, job: Job, number: str, outcome: Outcome) -> bool:
@@ -194,7 +195,7 @@ class Queue:
         Raises:
             TimeIsUpError: In the middle of it.
         """
-        with _held(job) as mine:
+        with held(job) as mine:
             if not mine or job.done:
                 return mine
             self.say(f"{number} {job.name}, {job.row}, seed {job.seed}")
@@ -206,10 +207,17 @@ class Queue:
                 self.say(str(error))
                 outcome.damaged[job.folder] = error
             except (DivergedError, UsageError, DataError) as error:
-                if str(error) not in outcome.failed.values():
-                    self.say(f"{job.row} cannot be trained: {error}")
-                outcome.errors[job.name, job.row] = error
+                self._give_up(job, error, outcome)
+            except (MemoryError, RuntimeError) as error:
+                if (lack := no_memory(error)) is None:
+                    raise
+                self._give_up(job, lack, outcome)
         return True
+
+    def _give_up(self, job: Job, error: DetachError, outcome: Outcome) -> None:
+        if str(error) not in outcome.failed.values():
+            self.say(f"{job.row} cannot be trained: {error}")
+        outcome.errors[job.name, job.row] = error
 
     def _check_budget(self, waiting: Sequence[Job]) -> None:
         """Says in an error why not a single job could be begun."""
@@ -247,9 +255,7 @@ class Queue:
         self.costs.note(job.name, job.config, {"after": after})
 
     def _train(self, job: Job, outcome: Outcome) -> None:
-        material, lead = self._material(job), job.lead
-        given = lead is not None and lead not in outcome.damaged and (lead / MODEL_FILE).is_file()
-        source = lead if given else None
+        material, source = self._material(job), _stage1_of(job, outcome)
         if (job.folder / CONFIG_FILE).is_file():
             with _blamed(job.folder):
                 config = _as_begun(job)
@@ -301,6 +307,20 @@ def _blamed(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _stage1_of(job: Job, outcome: Outcome) -> Path | None:
+    """The method's own run, to take stage 1 from; not where it is not there, or damaged."""
+    lead = job.lead
+    if lead is None or lead in outcome.damaged or not (lead / MODEL_FILE).is_file():
+        return None
+    try:
+        with _blamed(lead):
+            load_run(lead)
+    except DamagedRunError as error:
+        outcome.damaged[lead] = error
+        return None
+    return lead
+
+
 def _as_begun(job: Job) -> RunConfig:
     """With as many threads and so on as it was begun with, so that it stays one run."""
     begun, _ = load_config(job.folder)
@@ -321,23 +341,3 @@ def _copy(twin: Path, folder: Path, config: RunConfig) -> None:
     for name in (ENV_FILE, METRICS_FILE, STATS_FILE, MODEL_FILE):  # weights last: then it is whole
         if (twin / name).is_file():
             write_whole(folder / name, (twin / name).read_bytes())
-
-
-@contextmanager
-def _held(job: Job) -> Iterator[bool]:
-    """Whether this process may run a job; the lock goes with the process, however that ends."""
-    path = job.folder.with_name(f".{job.folder.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # not every network file system has locks
-            pass
-        try:
-            yield True
-        finally:
-            if job.done:  # whoever has it open still will see that too
-                path.unlink(missing_ok=True)
