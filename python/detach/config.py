@@ -257,6 +257,7 @@ _PAPER_V1: dict[str, Any] = {
     "stage2": {
         "gate": "none",
         "power": 2,
+        "temporal": "intra",
         "transpose": False,
         "momentum_ramp": False,
     },
@@ -287,7 +288,7 @@ _AUTHORS_CODE: dict[str, Any] = {
         "spatial": "features",
     },
     "stage1": {"bank_momentum": 0.9, "cluster_on": "confident", "freeze_video": False},
-    "stage2": {"transpose": False, "momentum_ramp": False},
+    "stage2": {"temporal": "intra", "transpose": False, "momentum_ramp": False},
 }
 PRESETS: dict[Preset, dict[str, Any]] = {
     "recommended": {},

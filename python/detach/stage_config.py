@@ -86,8 +86,10 @@ class TemporalStageConfig:
     gate: Literal["spatial", "none"] = "spatial"
     """Whether Eq. 10 damps only pairs that are also spatially similar."""
     power: Literal[1, 2] = 1
-    temporal: Literal["intra", "cross", "none"] = "intra"
-    """Temporal similarity within the modalities (Eq. 9), across them, or no damping."""
+    temporal: Literal["intra", "cross", "none"] = "cross"
+    """Temporal similarity within the modalities (Eq. 9), across them as in the camera-ready, or no
+    damping. Before any training all motion is alike within a modality and unlike across them, so
+    that ``intra`` begins with hard negatives weighted down."""
     transpose: bool = True
     """The sensor-to-video direction takes the transposed weight."""
     negatives: Literal["weighted", "constant", "emphasised", "eased", "hcl", "debiased"] = (
