@@ -55,7 +55,7 @@ def test_a_full_disk_is_not_taken_for_a_bad_source(tmp_path: Path) -> None:
         with new_folder(tmp_path / "out"):
             raise OSError(errno.ENOSPC, "No space left on device", "source/film.avi")
 
-    with pytest.raises(MachineError, match=r"out: could not be written: the disk is full; noth"):
+    with pytest.raises(MachineError, match="out: could not be written: the disk is full"):
         copy()
     assert list(tmp_path.iterdir()) == []
 

@@ -69,7 +69,7 @@ def test_a_disk_without_room_for_the_sample_is_said_in_few_words(
     monkeypatch.setattr("shutil.copyfile", full)
     assert main(["reproduce", "--out", str(tmp_path / "out"), "--plan"]) == 4
     told = capsys.readouterr().err
-    assert "out/data: could not be written: the disk is full; nothing is left behind" in told
+    assert "out/data: could not be written: the disk is full; nothing half-written is left" in told
     assert len(told) < 300
     assert not list((tmp_path / "out").iterdir())
 

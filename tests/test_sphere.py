@@ -217,7 +217,12 @@ def test_a_full_disk_is_one_message(
 
     with monkeypatch.context() as patched:
         patched.setattr(sphere_recording, "write_sensor", full)
-        refuse(MachineError, "No space left", source, tmp_path / "out")
+        refuse(
+            MachineError,
+            "run00001: could not be written: the disk is full",
+            source,
+            tmp_path / "out",
+        )
     with monkeypatch.context() as patched:
         patched.setattr(sphere_picture, "SPARE_BYTES", 1 << 60)
         refuse(MachineError, "the disk is full", source, tmp_path / "out")

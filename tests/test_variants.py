@@ -50,7 +50,7 @@ STAGE2: dict[str, dict[str, Any]] = {
     "temporal logits alone": {"logits": "temporal"},
     "overlapping windows masked": {"mask_overlap": True},
     "gated by nothing, squared": {"gate": "none", "power": 2},
-    "cross-modal": {"temporal": "cross"},
+    "motion compared within modalities": {"temporal": "intra"},
 }
 
 
@@ -159,7 +159,7 @@ def test_written_out_it_is_the_fused_loss(name: Preset, masked: bool) -> None:
 def test_the_constant_weight_is_the_mean_of_the_real_ones() -> None:
     parts, slow, overlap = features()
     stage = preset("recommended").stage2
-    weight = equations.negative_weight(parts[0], parts[2], *slow)
+    weight = equations.negative_weight(parts[0], parts[2], *slow, temporal=stage.temporal)
     n = len(weight)
     mean = float(weight.sum() / (n * (n - 1)))
     assert abs(mean - 1) > 0.05
@@ -177,7 +177,7 @@ def test_the_constant_weight_is_the_mean_of_the_real_ones() -> None:
 def test_hard_negatives_weigh_more_or_less_at_the_same_mean(kind: str, power: float) -> None:
     parts, slow, overlap = features()
     stage = preset("recommended").stage2
-    weight = equations.negative_weight(parts[0], parts[2], *slow)
+    weight = equations.negative_weight(parts[0], parts[2], *slow, temporal=stage.temporal)
     n = len(weight)
     other = ~torch.eye(n, dtype=torch.bool)
     similar = equations.spatial_similarity(parts[0], parts[2])

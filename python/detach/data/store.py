@@ -141,7 +141,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in FULL:
             raise MachineError(
-                f"{folder}: could not be written: the disk is full; nothing is left behind"
+                f"{folder}: could not be written: the disk is full; nothing half-written is left"
             ) from error
         raise
     finally:

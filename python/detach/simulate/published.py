@@ -9,11 +9,13 @@ from detach.errors import UsageError
 from detach.simulate.film import Progress
 from detach.simulate.hwu_layout import write_hwu_usp
 from detach.simulate.opportunity_layout import RUNS, write_opportunity
-from detach.simulate.record import SHORTEST_S, Options, planned_s, simulate
+from detach.simulate.record import Options, planned_s, simulate
 
 HOME_OF = {"opportunity++": "opportunity", "hwu-usp": "hwu"}
 PLANTED_FILE = "planted.json"
 MOST_OFFSET_S, MOST_DRIFT_PPM = 10.0, 1000.0
+LEAST_S = 2.0
+"""Of sensors beside a film: a window."""
 
 
 def publish(
@@ -68,9 +70,9 @@ def _check_runs(lengths_s: Sequence[float], layout: str, latest_s: float) -> Non
     """Before hours of simulation: that runs have names, and sensors that overlap with the film."""
     if layout == "opportunity++" and len(lengths_s) > len(RUNS):
         raise UsageError(f"layout {layout} has at most {len(RUNS)} runs; found {len(lengths_s)}")
-    if (left_s := min(lengths_s) - latest_s) < SHORTEST_S:
+    if (left_s := min(lengths_s) - latest_s) < LEAST_S:
         raise UsageError(
             f"offset_s of {latest_s:g} leaves {left_s:.3g} s of sensors in a run of "
-            f"{min(lengths_s):.3g} s; at least {SHORTEST_S:g} s must be left: give longer runs or "
+            f"{min(lengths_s):.3g} s; at least {LEAST_S:g} s must be left: give longer runs or "
             "smaller offsets"
         )
