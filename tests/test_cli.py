@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from detach.cli import VERBS, main
+from detach.errors import no_memory
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,3 +171,8 @@ def test_sigterm_ends_a_verb_in_one_message(
     assert main(["reproduce"]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_trouble_with_memory_is_no_lack_of_it() -> None:
+    assert no_memory(RuntimeError("CUDA error: an illegal memory access was encountered")) is None
+    assert no_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")) is not None

@@ -4,8 +4,11 @@ A message says what is wrong and where (argument, or file and line), what was ex
 found, and what to do. No traceback is shown for these.
 """
 
+import re
 from pathlib import Path
 
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")
+"""As torch says it of CPUs and GPUs; an illegal access is another matter."""
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -50,7 +53,7 @@ class MachineError(DetachError):
 
 def no_memory(error: Exception) -> MachineError | None:
     """What to do where memory does not suffice, on a GPU too; None where that is not it."""
-    if not isinstance(error, MemoryError) and "memory" not in str(error):
+    if not isinstance(error, MemoryError) and NO_MEMORY.search(str(error)) is None:
         return None
     reason = str(error).partition("\n")[0] or "no reason given"
     return MachineError(

@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 
 from detach import __version__
@@ -17,6 +16,7 @@ from detach.errors import (
     MachineError,
     no_memory,
 )
+from detach.signals import handled
 
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "doctor": (verbs.doctor, "what this machine has; kernels against references"),
@@ -53,26 +53,13 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] not in VERBS:
         print(f"detach: there is no verb {words[0]!r}\n\n{_help()}", file=sys.stderr)
         return EXIT_USAGE
-    with _terminable():
+    with handled(signal.SIGTERM, _end):
         return _guarded(*words)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
+def _end(_: int, __: FrameType | None) -> None:
     """SIGTERM ends a verb as Ctrl-C does: in one message, with what is finished kept."""
-
-    def end(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not the main thread: whoever started us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    raise KeyboardInterrupt
 
 
 def _guarded(verb: str, *words: str) -> int:

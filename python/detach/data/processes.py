@@ -5,10 +5,10 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from detach.errors import MachineError
+from detach.signals import handled
 
 T = TypeVar("T")
 
@@ -30,7 +30,8 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(calls)), context)
     try:
-        with _deaf():
+        # They never hear Ctrl-C: a terminal sends it to all, and we decide.
+        with handled(signal.SIGINT, signal.SIG_IGN):
             futures = {pool.submit(work, *call): i for i, call in enumerate(calls)}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -46,17 +47,3 @@ def in_processes(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=finish)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started meanwhile never hear Ctrl-C: a terminal sends it to all, we decide."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread: whoever started us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -18,6 +18,7 @@ import torch
 from detach.config import RunConfig
 from detach.data.store import write_whole
 from detach.model import METRICS_FILE
+from detach.signals import handled
 from detach.train import Material, train
 
 COSTS_FILE = "costs.json"
@@ -125,20 +126,18 @@ def within(seconds: float) -> Iterator[None]:
     def stop(_: int, __: FrameType | None) -> None:
         raise TimeIsUpError
 
-    try:
-        before = signal.signal(signal.SIGALRM, stop)
-    except ValueError:  # not the main thread: the estimate alone must do
-        yield
-        return
     grad = torch.is_grad_enabled()
-    # Python drops what is raised in a callback of its garbage collector: it is said again.
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), AGAIN_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        torch.set_grad_enabled(grad)  # no_grad that ends while it begins leaves them off
+    with handled(signal.SIGALRM, stop) as heard:
+        if not heard:  # the estimate alone must do
+            yield
+            return
+        # Python drops what is raised in a callback of its garbage collector: it is said again.
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), AGAIN_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            torch.set_grad_enabled(grad)  # no_grad that ends while it begins leaves them off
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:

@@ -84,12 +84,19 @@ def _check_data(
 
 
 def _check_results(job: Job, say: Say) -> None:
+    if _damage(job) is None:
+        return
+    with held(job) as mine:  # another process may have put it right meanwhile
+        path = job.folder / RESULTS_FILE
+        if mine and path.is_file() and (error := _damage(job)) is not None:
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            say(f"{error}; it is kept as {aside.name}, and the run is tested again")
+
+
+def _damage(job: Job) -> DataError | None:
     try:
         read_results(job.folder)
     except DataError as error:
-        with held(job) as mine:
-            if mine:
-                path = job.folder / RESULTS_FILE
-                aside = path.with_suffix(".damaged")
-                path.replace(aside)
-                say(f"{error}; it is kept as {aside.name}, and the run is tested again")
+        return error
+    return None
