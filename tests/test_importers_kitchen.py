@@ -1,14 +1,18 @@
 """HWU-USP: its importer proved on layouts we write, with films put out of time."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from detach.cli import main
 from detach.config import override, preset
-from detach.data.importers.hwu_usp import import_hwu_usp, read_ambient
+from detach.data.importers import hwu_usp
+from detach.data.importers.hwu_usp import import_hwu_usp
+from detach.data.importers.hwu_usp_ambient import SENSORS, read_ambient
 from detach.data.importers.motion_sync import Switchings, fit_lags, residuals
 from detach.data.quality_camera import Motion
 from detach.data.recording import (
@@ -81,6 +85,85 @@ def test_kitchens_that_are_damaged(some: Path, tmp_path: Path) -> None:
         film.unlink()
     with pytest.raises(DataError, match="no sequence like tea/tea_s01 with both"):
         import_hwu_usp(root, tmp_path / "out")
+
+
+def stamped(path: Path, stamps: list[str], head: str = "timestamp") -> Path:
+    """A sequence whose rows have these time stamps."""
+    rows = [f"{x}," + ",".join("0" * len(SENSORS)) for x in stamps]
+    path.write_text("\n".join([",".join((head, *SENSORS)), *rows]) + "\n")
+    return path
+
+
+def test_stamps_are_used_with_a_hole_whatever_their_name(tmp_path: Path) -> None:
+    whole = [f"{20 * i}" for i in range(9)] + [f"{20_000 + 20 * i}" for i in range(9)]
+    expected = np.array([float(x) / 1000 for x in whole])
+    for name, blank in (("timestamp", None), ("Timestamp", 3), ("timestamp", 17), ("timestamp", 0)):
+        stamps = ["" if i == blank else x for i, x in enumerate(whole)]
+        found = read_ambient(stamped(tmp_path / "tea_s01.csv", stamps, name), None)
+        np.testing.assert_allclose(found.t_s, expected - expected[0], atol=1e-9)
+        assert found.doubt == ""
+    slow = [f"{40 * i}" for i in range(9)]  # 25 a second, too
+    found = read_ambient(stamped(tmp_path / "tea_s01.csv", slow), None)
+    np.testing.assert_allclose(found.t_s, np.arange(9) / 25)
+
+
+def test_stamps_in_no_known_unit_are_told(tmp_path: Path) -> None:
+    path = stamped(tmp_path / "tea_s01.csv", [f"{7 * i}" for i in range(9)])
+    found = read_ambient(path, None)
+    np.testing.assert_allclose(found.t_s, np.arange(9) / 50)
+    assert "does not rise by about 1/50 s a row" in found.doubt
+    stamped(path, ["0", "20", "40", "30", "80", "100"])
+    with pytest.raises(DataError, match=r"tea_s01\.csv:5: timestamp must rise"):
+        read_ambient(path, None)
+
+
+def test_the_stream_of_blurred_colours_is_taken_among_others(
+    some: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "hwu", tmp_path / "out"
+    write_hwu_usp(some, root)
+    shutil.copytree(root / "rgb_blurred", root / "thermal")
+    for film in (root / "thermal").rglob("*.mp4"):
+        film.write_bytes(b"not a film")
+    assert main(["import", "hwu-usp", str(root), str(out), "--limit", "1"]) == 0
+    (root / "rgb_blurred").rename(root / "side")
+    assert main(["import", "hwu-usp", str(root), str(tmp_path / "b")]) == 3
+    assert "are both of sequence" in capsys.readouterr().err
+
+
+def test_what_is_blank_turns_no_switch_and_short_films_tell_no_lag(
+    some: Path, tmp_path: Path
+) -> None:
+    root, out = tmp_path / "hwu", tmp_path / "out"
+    write_hwu_usp(some, root)
+    (film,) = root.rglob("tea_s01.mp4")
+    reader = cv2.VideoCapture(str(film))
+    size = round(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), round(reader.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    _, picture = reader.read()
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, size)
+    writer.write(picture)
+    writer.write(picture)
+    writer.release()
+    assert main(["import", "hwu-usp", str(root), str(out), "--sync"]) == 0
+    names = read_dataset(out).splits["train"]
+    recordings = {r.name: r for r in read_dataset(out).recordings()}
+    assert len(names) == 3
+    files = hwu_usp.Files("tea_s01", "tea", "s01", next(root.rglob("tea_s01.csv")), film)
+    assert hwu_usp._switchings(recordings["tea_s01"], files, None) is None
+    path = next(root.rglob("cereals_s01.csv"))
+    files = replace(files, ambient=path)
+    before = hwu_usp._switchings(recordings["cereals_s01"], files, None)
+    lines = path.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    for i in range(2, len(rows), 7):
+        rows[i][1:] = [""] * len(SENSORS)
+    path.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    after = hwu_usp._switchings(recordings["cereals_s01"], files, None)
+    assert before is not None
+    assert after is not None
+    turns = [sum(len(t) for t in x.on_s.values()) for x in (before, after)]
+    assert turns[0] == turns[1] > 0
+    assert not {"timestamp", "TP_L_Power", "Ktch_Motion_1"} & {*after.on_s}
 
 
 Moves = tuple[tuple[float, float], tuple[float, float], float]

@@ -235,6 +235,7 @@ def test_bad_arguments_are_refused(tmp_path: Path, change: dict[str, Any], messa
         ("--offset-s 2", "--offset-s and --drift-ppm are planted in a --layout only"),
         ("--drift-ppm 100", "--offset-s and --drift-ppm are planted in a --layout only"),
         ("--layout opportunity++ --minutes 50 --runs 25", "has at most 24 runs; found 25"),
+        ("--layout hwu-usp --home hwu --minutes 120", "has at most 80 runs; found 162"),
         ("--layout opportunity++ --minutes 1 --offset-s 0 9", "offset_s of 9 leaves 1 s of"),
         ("--layout hwu-usp --home hwu --minutes 1 --offset-s 9", "offset_s of 9 leaves"),
         ("--layout hwu-usp", "is of the home hwu; found home 'opportunity'"),

@@ -11,10 +11,11 @@ import pytest
 
 from detach import recipes
 from detach.cli import main
-from detach.data.importers.hwu_usp import CLASSES, SENSORS
+from detach.data.importers.hwu_usp import CLASSES
+from detach.data.importers.hwu_usp_ambient import SENSORS
 from detach.data.recording import read_dataset
 from detach.errors import DataError, MachineError
-from detach.simulate import hwu_kitchen, machine, record
+from detach.simulate import hwu_kitchen, machine, published, record
 from detach.simulate.activities import write_sequences
 from detach.simulate.extra_sensors import extra_tracks
 from detach.simulate.home import Home
@@ -169,13 +170,38 @@ def graphics() -> str:
         pytest.skip(str(error))
 
 
+def jobs_of(options: Options) -> list[record._Job]:
+    house, lengths_s = household(options.home), record.planned_s(options)
+    return record._jobs(Path(), options, load_level("default"), house, lengths_s, "")
+
+
 def test_a_kitchen_is_parted_by_subjects() -> None:
-    names = [f"{a}_s{i:02d}" for i in range(1, 17) for a in CLASSES]
-    parts = record._parts(names, 5)
+    jobs = jobs_of(Options(home="hwu", minutes=59.417, seed=11))
+    parts = record._parts(record._groups(jobs), by_people=True)
     assert [len(parts[p]) for p in ("train", "val", "test")] == [50, 10, 20]
     assert {n[-3:] for n in parts["test"]} == {"s13", "s14", "s15", "s16"}
     assert not {n[-3:] for n in parts["val"]} & {n[-3:] for n in parts["train"]}
-    assert record._parts(names[:3], 5)["test"] == (names[2],)
+
+
+def test_sixteen_people_come_again_and_stay_in_their_part() -> None:
+    jobs = jobs_of(Options(home="hwu", minutes=120, seed=11))
+    assert len({job.name for job in jobs}) == len(jobs) == 162
+    assert jobs[80].name == "cereals_s01_2"
+    assert {job.subject for job in jobs} == set(range(16))
+    parts = record._parts(record._groups(jobs), by_people=True)
+    people = {name: {n.split("_")[1] for n in parts[name]} for name in ("train", "val", "test")}
+    assert people["test"] == {"s13", "s14", "s15", "s16"}
+    assert not people["train"] & (people["val"] | people["test"])
+
+
+def test_people_who_are_in_two_parts_are_told() -> None:
+    options = Options(home="hwu", minutes=5, seed=1)
+    jobs = jobs_of(options)
+    dataset = record._describe(Path(), options, household("hwu"), jobs, "")
+    assert record._in_several_parts(dataset, jobs) == ["s01"]
+    more = jobs_of(Options(home="hwu", minutes=11, seed=1))
+    dataset = record._describe(Path(), options, household("hwu"), more, "")
+    assert record._in_several_parts(dataset, more) == []
 
 
 @pytest.mark.parametrize(
@@ -252,6 +278,23 @@ def test_a_layout_wants_its_home_and_a_new_folder(
         assert main(["simulate", str(tmp_path / "x"), *words]) == 2
         assert f"{option[2:].replace('-', '_')} must be one or more of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layout_leaves_the_folders_of_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / ".x.recordings"
+    theirs.mkdir()
+
+    def full(folder: Path, *_: object) -> None:
+        assert folder.parent.parent == tmp_path
+        folder.mkdir()
+        raise MachineError("the disk is full")
+
+    monkeypatch.setattr(published, "simulate", full)
+    with pytest.raises(MachineError, match="disk is full"):
+        published.publish(tmp_path / "x", Options(minutes=9, seed=0), "opportunity++")
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 @pytest.mark.slow

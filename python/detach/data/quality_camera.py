@@ -106,7 +106,8 @@ def agreement(
     """How well changes of one sensor fit the motion seen, over recordings with a video.
 
     The mean motion of each cell around the changes is compared with what it is after they were
-    turned round by a random time within each recording, which keeps their rhythm.
+    turned round by a random time within each recording, which keeps their rhythm. Pictures of
+    another shape have cells of their own, and the best of each shape count together.
 
     Args:
         motions: Of each recording.
@@ -114,7 +115,7 @@ def agreement(
         seed: Of the turns.
     """
     rng = np.random.default_rng(seed)
-    sums: list[Floats] = []
+    sums: dict[tuple[int, ...], Floats] = {}
     count = 0
     for motion, t_s in zip(motions, changes, strict=True):
         if motion is None or len(motion.t_s) < 3 * NEAREST_S / STEP_S:
@@ -124,10 +125,12 @@ def agreement(
         at = at[at < len(motion.t_s)]
         count += len(at)
         turns = np.concatenate([[0], rng.integers(nearest, len(smooth) - nearest, TURNS)])
-        sums.append(np.stack([smooth[(at + k) % len(smooth)].sum(axis=0) for k in turns]))
+        own = np.stack([smooth[(at + k) % len(smooth)].sum(axis=0) for k in turns])
+        shape = motion.cells.shape[1:]
+        sums[shape] = sums[shape] + own if shape in sums else own
     if not count:
         return None
-    best = (np.sum(sums, axis=0) / count).max(axis=1)
+    best = np.sum([total.max(axis=1) for total in sums.values()], axis=0) / count
     chance = best[1:]
     spread = max(float(chance.std()), 1e-9)
     p = float((1 + (chance >= best[0]).sum()) / (1 + len(chance)))

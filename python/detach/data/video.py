@@ -238,6 +238,40 @@ def container_of(path: Path) -> Container:
     )
 
 
+def check_whole(path: Path) -> None:
+    """Compares the file's size with what AVI and MP4 say of their parts, without decoding.
+
+    The count of frames that a container claims is no help: where a download broke off it is still
+    that of the whole file.
+
+    Raises:
+        DataError: Nothing that we read, or bytes are missing.
+    """
+    kind, size = container_of(path), path.stat().st_size
+    end = 0
+    with path.open("rb") as file:
+        while kind != "matroska" and end < size:
+            file.seek(end)
+            head = file.read(16)
+            length = _part_length(head, kind)
+            if length < 8:  # says 0: up to the end, or is not known
+                return
+            end += length
+    if end > size:
+        raise DataError(
+            f"{path}: is {size / 1e6:.1f} MB and should be {end / 1e6:.1f} MB by what it says of "
+            "its parts; the download broke off. Get it again"
+        )
+
+
+def _part_length(head: bytes, kind: Container) -> int:
+    """Bytes of a part of a file, from its first 16 bytes; 0 where they do not tell."""
+    if kind == "avi":
+        return 8 + int.from_bytes(head[4:8], "little") if head[:4] == b"RIFF" else 0
+    length = int.from_bytes(head[:4], "big")
+    return int.from_bytes(head[8:16], "big") if length == 1 else length
+
+
 def _open(path: Path) -> tuple[Any, Container]:
     cv2 = _cv2()
     kind = container_of(path)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.data.importers.hwu_usp import CLASSES, HZ, SENSORS, SEQUENCE
+from detach.data.importers.hwu_usp import CLASSES
+from detach.data.importers.hwu_usp_ambient import HZ, SENSORS, SEQUENCE
 from detach.data.recording import Recording, read_dataset
 from detach.data.store import new_folder
 

@@ -5,6 +5,7 @@ own, by an offset and a drift that are planted, and annotators mark video and ro
 other. What the importer `data.importers.opportunity` reads is proved on it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ NOTHING = -99999999
 BLOCKS = 30.0
 """Body-worn channels are noise of so many units; nothing here reads them."""
 FPS = 10.0
+ON_TIME = 1e-6
+"""So that a picture that comes just then is not missed by rounding."""
 LEFT_HANDED = {t.name for t in THINGS if not t.right_hand}
 VERBS = {404: "close", 405: "reach", 406: "open", 407: "sip", 408: "clean"}
 STAND, WALK = 1, 2
@@ -185,9 +188,12 @@ def _annotated(
     for track in ("action", "other"):
         found = recording.read_labels(track)
         for start_s, end_s, name in zip(found.start_s, found.end_s, found.name, strict=True):
-            a, b = (max(0.0, float(x) + spread_s * rng.normal()) for x in (start_s, end_s))
+            a, b = (
+                min(max(0.0, float(x) + spread_s * rng.normal()), recording.duration_s)
+                for x in (start_s, end_s)
+            )
             if name in code and b > a + 0.2:
-                gestures.append((a, min(b, recording.duration_s), code[name]))
+                gestures.append((a, b, code[name]))
     gestures.sort()
     made: dict[str, list[Cue]] = {name: [] for name in SUBTITLES}
     made["ml_both_arms"] = gestures
@@ -245,7 +251,7 @@ def _stamp(seconds: float) -> str:
 
 
 def _write_avi(path: Path, recording: Recording, size_px: tuple[int, int]) -> None:
-    """The recording's video at 10 frames a second of its clock."""
+    """The recording's video at 10 frames a second of its clock, each the last given by then."""
     track = recording.video()
     reader = cv2.VideoCapture(str(recording.folder / track.file))
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, size_px)
@@ -255,7 +261,7 @@ def _write_avi(path: Path, recording: Recording, size_px: tuple[int, int]) -> No
         good, picture = reader.read()
         shown = 0
         for i in range(int(recording.duration_s * FPS)):
-            wanted = round((i / FPS - track.start_s) * track.fps)
+            wanted = math.floor((i / FPS - track.start_s) * track.fps + ON_TIME)
             while good and shown < wanted:
                 more, following = reader.read()
                 if not more:

@@ -43,6 +43,8 @@ SPREAD_S = 5.0
 """Sequences last so much longer or shorter, in whole seconds."""
 SHORTEST_S = 4.0
 FEWEST_RUNS = 6
+FEWEST_GROUPS = 3
+"""Of people, or runs: one each to train, choose and test."""
 MOST_MINUTES = 100_000
 MOST_PEOPLE = 3
 FASTEST_FPS = 30
@@ -115,8 +117,14 @@ def simulate(
         part.mkdir(parents=True)
         jobs = _jobs(part, options, level, house, lengths_s, backend)
         _do(jobs, workers, progress)
-        write_dataset(_describe(part, options, house, jobs, version))
+        dataset = _describe(part, options, house, jobs, version)
+        write_dataset(dataset)
         part.replace(out)
+        if progress and (shared := _in_several_parts(dataset, jobs)):
+            progress(
+                f"{', '.join(shared)}: in more than one part, for people are too few to part by; "
+                f"{len(house.activities) * FEWEST_GROUPS} sequences have {FEWEST_GROUPS}"
+            )
     except OSError as error:
         raise MachineError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -179,9 +187,10 @@ def _jobs(
         subject: int | None = None
         name, activity = f"run{i + 1:02d}", ""
         if house.activities:
-            subject, kind = divmod(i, len(house.activities))
+            turn, kind = divmod(i, len(house.activities))
+            take, subject = divmod(turn, house.subjects)
             activity = house.activities[kind]
-            name = f"{activity}_s{subject + 1:02d}"
+            name = f"{activity}_s{subject + 1:02d}" + (f"_{take + 1}" if take else "")
         jobs.append(_Job(folder, options, level, i + 1, name, subject, activity, seconds, backend))
     return jobs
 
@@ -322,7 +331,7 @@ def _describe(
         folder=folder,
         name=f"simulated {options.home} ({', '.join(facts)})",
         classes=house.classes(),
-        splits=_parts([job.name for job in jobs], len(house.activities)),
+        splits=_parts(_groups(jobs), house.activities != ()),
         notes={
             "simulated": True,
             **({} if house.places is None else {"places": house.places}),
@@ -334,17 +343,30 @@ def _describe(
     )
 
 
-def _parts(names: Sequence[str], each: int) -> dict[str, tuple[str, ...]]:
-    """The last runs test, and those before them choose: 15 % each, or a quarter and an eighth.
+def _groups(jobs: Sequence[_Job]) -> list[tuple[str, ...]]:
+    """Names of runs that must be in one part: those of one subject, or each by itself."""
+    found: dict[str | int, tuple[str, ...]] = {}
+    for job in jobs:
+        key = job.name if job.subject is None else job.subject
+        found[key] = (*found.get(key, ()), job.name)
+    groups = list(found.values())
+    return groups if len(groups) >= FEWEST_GROUPS else [(job.name,) for job in jobs]
 
-    Args:
-        names: Of the runs.
-        each: Sequences of one subject, who is in one part only; 0 where runs are parted.
-    """
-    groups = [tuple(names[i : i + each]) for i in range(0, len(names), each)] if each else []
-    if len(groups) < 3:
-        groups = [(name,) for name in names]
-    share = (0.25, 0.125) if each else (0.15, 0.15)
+
+def _in_several_parts(dataset: Dataset, jobs: Sequence[_Job]) -> list[str]:
+    """Subjects who both teach and test, or choose."""
+    parts: dict[str, set[str]] = {}
+    for job in jobs:
+        if job.subject is not None:
+            for part in ("train", "val", "test"):
+                if job.name in dataset.splits[part]:
+                    parts.setdefault(_subject(job, 0), set()).add(part)
+    return [name for name, found in parts.items() if len(found) > 1]
+
+
+def _parts(groups: Sequence[tuple[str, ...]], by_people: bool) -> dict[str, tuple[str, ...]]:
+    """The last groups test, and those before them choose: 15 % each, or a quarter and an eighth."""
+    share = (0.25, 0.125) if by_people else (0.15, 0.15)
     test, val = (max(1, round(s * len(groups))) for s in share)
     train = sum(groups[: -(test + val)], ())
     return {

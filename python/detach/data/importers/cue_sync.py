@@ -56,7 +56,8 @@ class Clock:
         """In words, for whoever imports."""
         return (
             f"video is {self.offset_s:+.3f} s against sensors, drift {self.drift_ppm:+.0f} ppm, "
-            f"residual {1000 * self.residual_s:.0f} ms from {self.matched} of {self.cues} cues"
+            f"residual {1000 * self.residual_s:.0f} ms from {self.matched} of {self.cues} cues and "
+            f"{self.runs} labelled stretches"
         )
 
 

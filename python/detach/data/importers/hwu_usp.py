@@ -8,17 +8,23 @@ together, and what they differ in length is told; `motion_sync` can measure it i
 
 import dataclasses
 import math
-import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detach.data.decoding import probe_apart
+from detach.data.importers.copied_film import copy_film
+from detach.data.importers.hwu_usp_ambient import (
+    HZ,
+    PAPER,
+    SENSORS,
+    SEQUENCE,
+    is_ambient,
+    read_ambient,
+    read_names,
+)
 from detach.data.importers.motion_sync import WITHIN_S, Switchings, fit_lags, residuals
 from detach.data.importers.own_count import count_windows
 from detach.data.importers.target import at_least_one, check_target
@@ -28,7 +34,6 @@ from detach.data.recording import (
     LabelTrack,
     Recording,
     SensorTrack,
-    VideoTrack,
     new_recording,
     read_dataset,
     read_recording,
@@ -40,23 +45,11 @@ from detach.data.recording import (
 from detach.data.store import new_folder
 from detach.errors import DataError
 
-HZ = 50.0
 CLASSES = ("cereals", "tea", "sandwich", "dishes", "tidy")
 """Those of the paper; the data set has nine."""
-SENSORS = (
-    *("Ktch_B1_Drawer", "Ktch_B2_Cupboard", "Ktch_B3_Cupboard", "Ktch_B4_Cupboard"),
-    *("Ktch_Motion_1", "Ktch_Motion_2"),
-    *("Ktch_T1_Cupboard", "Ktch_T2_Cupboard", "Ktch_T3_Cupboard", "Ktch_T4_Cupboard"),
-    "TP_L_Power",
-)
-PAPER = ("Ktch_B4_Cupboard", "Ktch_Motion_1", "Ktch_Motion_2",
-         "Ktch_T1_Cupboard", "Ktch_T2_Cupboard", "Ktch_T3_Cupboard")  # fmt: skip
-"""Columns 4 to 9 of the file, counted from 0: the paper's 4 switches and 2 motion sensors."""
-SEQUENCE = re.compile(r"([a-z]+)_s(\d+)")
 SUFFIXES = (".avi", ".mp4", ".mkv", ".mov")
-UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
-"""A time stamp may count seconds, or thousandths, millionths, billionths of one."""
 PAPER_WINDOWS = 3485
+FEWEST_PICTURES = 3
 LONGER_S = 1.0
 """Streams of a sequence that differ by more are told."""
 Say = Callable[[str], None]
@@ -100,7 +93,7 @@ def import_hwu_usp(
     say = progress or (lambda _: None)
     check_target(source, out)
     limit = at_least_one(limit)
-    names = _names(source)
+    names = read_names(source)
     found = _sequences(source, names is not None, say)[:limit]
     with new_folder(out) as part:
         for sequence in found:
@@ -119,74 +112,12 @@ def import_hwu_usp(
     return dataset
 
 
-def read_ambient(
-    path: Path, names: Sequence[str] | None
-) -> tuple[NDArray[np.float64], Mapping[str, NDArray[np.float64]]]:
-    """Times in seconds from the first row [n], and every sensor [n].
-
-    Raises:
-        DataError: A header without the sensors, a row of another length, a value that is no number.
-    """
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    if not lines:
-        raise DataError(f"{path}: is empty")
-    head = [cell.strip() for cell in lines[0].split(",")]
-    first = 1
-    if not any(re.search("[A-Za-z]{3}", cell) for cell in head):
-        if names is None:
-            raise DataError.at(path, 1, "names no columns, and there is no column_names.txt")
-        head, first = list(names), 0
-    rows = [_row(path, i + 1, lines[i], len(head)) for i in range(first, len(lines)) if lines[i]]
-    if len(rows) < 2:
-        raise DataError(f"{path}: must hold at least 2 rows, found {len(rows)}")
-    table = np.array(rows)
-    columns = {name: table[:, i] for i, name in enumerate(head)}
-    stamp = columns.pop("timestamp", None)
-    lacking = [name for name in PAPER if name not in columns]
-    if lacking:
-        raise DataError.at(path, 1, f"column {lacking[0]} is not there; found {', '.join(head)}")
-    return _times(path, stamp, len(table)), columns
-
-
-def _row(path: Path, number: int, line: str, width: int) -> list[float]:
-    cells = line.split(",")
-    if len(cells) != width:
-        raise DataError.at(path, number, f"{width} columns expected, found {len(cells)}")
-    try:
-        return [float(cell) if cell.strip() else np.nan for cell in cells]
-    except ValueError as error:
-        raise DataError.at(path, number, f"not a number: {error}") from error
-
-
-def _times(path: Path, stamp: NDArray[np.float64] | None, count: int) -> NDArray[np.float64]:
-    """From the stamps where their unit gives about 50 Hz, otherwise from the count of rows."""
-    even = np.arange(count) / HZ
-    if stamp is None or not np.isfinite(stamp).all():
-        return even
-    step = float(np.median(np.diff(stamp)))
-    for unit in UNITS_S:
-        if 0.5 / HZ < step * unit < 2.0 / HZ:
-            found = (stamp - stamp[0]) * unit
-            if not (np.diff(found) > 0).all():
-                bad = int(np.flatnonzero(~(np.diff(found) > 0))[0])
-                raise DataError.at(path, bad + 3, "timestamp must rise from row to row")
-            return np.asarray(found)
-    return even
-
-
-def _names(source: Path) -> tuple[str, ...] | None:
-    path = source / "column_names.txt"
-    if not path.is_file():
-        return None
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return tuple(re.findall(r"timestamp|Ktch_\w+|TP_\w+", text)) or None
-
-
 def _sequences(source: Path, named: bool, say: Say) -> list[Files]:
     if not source.is_dir():
         raise DataError(f"{source} is not a folder; give the root of HWU-USP")
-    ambient = {p.stem: p for p in sorted(source.rglob("*_s*.csv")) if _is_ambient(p, named)}
-    films = {p.stem: p for p in sorted(source.rglob("*_s*")) if p.suffix.lower() in SUFFIXES}
+    ambient = _one_each([p for p in sorted(source.rglob("*_s*.csv")) if is_ambient(p, named)], "")
+    streams = [p for p in sorted(source.rglob("*_s*")) if p.suffix.lower() in SUFFIXES]
+    films = _one_each(streams, "rgb")
     found, single = [], []
     for name, path in ambient.items():
         match = SEQUENCE.fullmatch(name)
@@ -210,26 +141,31 @@ def _sequences(source: Path, named: bool, say: Say) -> list[Files]:
     return sorted(found, key=lambda s: s.name)
 
 
-def _is_ambient(path: Path, named: bool) -> bool:
-    """Other streams are CSV too: ambient ones name kitchen sensors, or have eleven columns."""
-    if SEQUENCE.fullmatch(path.stem) is None:
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = file.readline()
-    return "Ktch_" in head or (named and len(head.split(",")) in {len(SENSORS), len(SENSORS) + 1})
+def _one_each(paths: Sequence[Path], stream: str) -> dict[str, Path]:
+    """Files by the name of their sequence; of several those of the stream, if it has a name."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    chosen = {}
+    for name, all_of in found.items():
+        own = [p for p in all_of if stream and any(stream in x.lower() for x in p.parts[:-1])]
+        same = own or all_of
+        if len(same) > 1:
+            raise DataError(f"{same[0]} and {same[1]} are both of sequence {name}; leave out one")
+        chosen[name] = same[0]
+    return chosen
 
 
 def _import(
     sequence: Files, part: Path, names: Sequence[str] | None, channels: Channels, *, whole: bool
 ) -> list[str]:
     """Writes one recording, whole or as far as both streams go; returns what is odd about it."""
-    t_s, values = read_ambient(sequence.ambient, names)
+    ambient = read_ambient(sequence.ambient, names)
+    t_s, values = ambient.t_s, ambient.values
     wanted = PAPER if channels == "paper" else tuple(n for n in SENSORS if n in values)
-    (claim,) = probe_apart([sequence.film])
     with new_recording(part, sequence.name) as new:
-        film = new / f"video{sequence.film.suffix.lower()}"
-        shutil.copyfile(sequence.film, film)
-        filmed_s, felt_s = claim.frames / claim.fps, float(t_s[-1]) + 1 / HZ
+        film = copy_film(sequence.film, new, "robot")
+        filmed_s, felt_s = film.frames / film.fps, float(t_s[-1]) + 1 / HZ
         length = felt_s if whole else min(filmed_s, felt_s)
         kept = t_s <= length
         tracks = []
@@ -247,26 +183,17 @@ def _import(
                 subject=sequence.subject,
                 run=sequence.name,
                 duration_s=length,
-                videos=(
-                    VideoTrack(
-                        name="robot",
-                        file=film.name,
-                        fps=claim.fps,
-                        frames=claim.frames,
-                        width_px=claim.width_px,
-                        height_px=claim.height_px,
-                    ),
-                ),
+                videos=(film,),
                 sensors=tuple(tracks),
                 labels=(label,),
                 notes={"video_s": round(filmed_s, 3), "ambient_s": round(felt_s, 3)},
             )
         )
-    apart = abs(filmed_s - felt_s)
-    if apart <= LONGER_S + (WITHIN_S if whole else 0.0):
-        return []
-    then = "is the download whole?" if whole else "both are taken to begin at 0"
-    return [f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; {then}"]
+    said = [ambient.doubt] if ambient.doubt else []
+    if abs(filmed_s - felt_s) > LONGER_S + (WITHIN_S if whole else 0.0):
+        then = "is the download whole?" if whole else "both are taken to begin at 0"
+        said.append(f"video lasts {filmed_s:.1f} s, sensors {felt_s:.1f} s; {then}")
+    return said
 
 
 def _set_clocks(
@@ -276,11 +203,13 @@ def _set_clocks(
     recordings = [read_recording(folder) for folder in folders]
     pairs = zip(recordings, found, strict=True)
     turned = [_switchings(recording, files, names) for recording, files in pairs]
-    lags = fit_lags(turned)
-    own_s, whole_s = residuals(turned, lags)
-    for recording, off_s in zip(recordings, own_s, strict=True):
-        lag = lags[recording.subject]
-        if lag.sure:
+    lags = fit_lags([t for t in turned if t])
+    own_s, whole_s = residuals([t for t in turned if t], lags)
+    left = iter(own_s)
+    for recording, sequence in zip(recordings, turned, strict=True):
+        off_s = next(left) if sequence else math.nan
+        lag = lags.get(recording.subject)
+        if lag and lag.sure:
             track = dataclasses.replace(recording.videos[0], start_s=round(-lag.lag_s, 4))
             clock = {"offset_s": round(lag.lag_s, 4), "clear": round(lag.clear, 2)}
             if math.isfinite(off_s):  # nothing need turn in a sequence
@@ -296,17 +225,21 @@ def _set_clocks(
     ]
 
 
-def _switchings(recording: Recording, files: Files, names: Sequence[str] | None) -> Switchings:
-    """Of all contacts, whichever are imported."""
+def _switchings(
+    recording: Recording, files: Files, names: Sequence[str] | None
+) -> Switchings | None:
+    """Of all contacts, whichever are imported; None where the film is too short to show motion."""
     motion = see_motion(recording, step_s=0.0)
-    if motion is None:
-        raise DataError(f"{recording.folder}: has no video")
-    t_s, values = read_ambient(files.ambient, names)
-    steps = {n: np.diff(np.nan_to_num(v)) for n, v in values.items() if _track(n).kind == "switch"}
-    on_s = {n: t_s[1:][step > 0] for n, step in steps.items()}
-    return Switchings(
-        recording.subject, motion, on_s, {n: t_s[1:][step < 0] for n, step in steps.items()}
-    )
+    if motion is None or len(motion.t_s) < FEWEST_PICTURES:
+        return None
+    ambient = read_ambient(files.ambient, names)
+    on_s, off_s = {}, {}
+    for name in SENSORS:
+        if _track(name).kind == "switch" and name in ambient.values:
+            known = np.isfinite(ambient.values[name])
+            t_s, step = ambient.t_s[known], np.diff(ambient.values[name][known])
+            on_s[name], off_s[name] = t_s[1:][step > 0], t_s[1:][step < 0]
+    return Switchings(recording.subject, motion, on_s, off_s)
 
 
 def _track(name: str) -> SensorTrack:

@@ -7,17 +7,17 @@ both tie together (`cue_sync`). A recording keeps the video's clock.
 """
 
 import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detach.data.decoding import probe_apart
 from detach.data.importers import opportunity_columns as columns
+from detach.data.importers.copied_film import copy_film
 from detach.data.importers.cue_sync import Clock, Mark, fit_clock, runs_of
+from detach.data.importers.opportunity_files import Rows, read_cues, read_rows
 from detach.data.importers.own_count import count_windows
 from detach.data.importers.target import at_least_one, check_target
 from detach.data.recording import (
@@ -40,24 +40,13 @@ RUN = re.compile(r"S([1-4])-(ADL[1-5]|Drill)")
 ALL_RUNS = 24
 SPLITS = {"ADL1": "train", "ADL2": "train", "ADL3": "train", "Drill": "train",
           "ADL4": "val", "ADL5": "test"}  # fmt: skip
-CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3}) --> (\d+):(\d\d):(\d\d)[,.](\d{1,3})")
-TEXT = re.compile(r"\s*(\d{1,6})\s*-\s*(.+)")
 PAPER_WINDOWS = 5324
 SHORT_S = 5.0
-"""By which a film or the sensors may end before the last subtitle and pass for whole."""
+"""By which film, sensors and subtitles may begin or end apart and pass for whole."""
+LONGER = 1.1
+"""A film that lasts so many times as long as all else has another rate than it says."""
+FILM_FPS = 10.0
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One sensor file."""
-
-    t_s: NDArray[np.float64]
-    """[n]"""
-    values: Mapping[int, NDArray[np.float64]]
-    """Of each column that was asked for, [n]."""
-    short: int
-    """Rows with fewer than 250 columns, filled up with nothing."""
 
 
 def import_opportunity(
@@ -89,13 +78,13 @@ def import_opportunity(
                   if p.is_file()), None)  # fmt: skip
     if names is None:
         say("column_names.txt is not there: columns are taken to be where they usually are")
-    sensors = columns.sources(columns.read_names(names) if names else None, channels)
+    map_ = columns.read_map(names, channels)
     if len(folders) < ALL_RUNS:
         say(f"{len(folders)} of {ALL_RUNS} runs are there")
     with new_folder(out) as part:
         notes = {}
         for folder in folders:
-            notes[folder.name] = _import_run(folder, part, sensors)
+            notes[folder.name] = _import_run(folder, part, map_)
             say(f"{folder.name}: {notes[folder.name]}")
         _describe(part, [f.name for f in folders], channels)
     dataset = read_dataset(out)
@@ -107,62 +96,6 @@ def import_opportunity(
         f"{PAPER_WINDOWS}"
     )
     return dataset
-
-
-def read_cues(path: Path) -> list[Mark]:
-    """Cues of a subtitle file whose text starts with a code.
-
-    Raises:
-        DataError: A cue whose times or text are of another form.
-    """
-    marks: list[Mark] = []
-    times: tuple[float, float] | None = None
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        found = CUE.search(line)
-        if found:
-            times = _seconds(found.groups()[:4]), _seconds(found.groups()[4:])
-            continue
-        if "-->" in line:
-            raise DataError.at(path, number, f"not HH:MM:SS,mmm --> HH:MM:SS,mmm: {line.strip()!r}")
-        said = TEXT.match(line)
-        if times is not None and line.strip():
-            if said is None:
-                raise DataError.at(path, number, f"not `CODE - NAME`: {line.strip()!r}")
-            if times[1] <= times[0]:
-                raise DataError.at(path, number, "a cue that ends before it starts")
-            marks.append(Mark(*times, int(said[1])))
-            times = None
-    return marks
-
-
-def read_rows(path: Path, wanted: Sequence[int]) -> Rows:
-    """Some columns of a sensor file, counted from 1.
-
-    Raises:
-        DataError: A value that is no number, a clock that does not rise, or too few rows.
-    """
-    chosen = sorted({columns.MILLISEC, *wanted})
-    table: list[list[float]] = []
-    short = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            cells = line.split()
-            if not cells:
-                continue
-            short += len(cells) < columns.COLUMNS
-            try:
-                table.append([float(cells[c - 1]) if c <= len(cells) else np.nan for c in chosen])
-            except ValueError as error:
-                raise DataError.at(path, number, f"not a number: {error}") from error
-    if len(table) < 2:
-        raise DataError(f"{path}: must hold rows of {columns.COLUMNS} columns, found {len(table)}")
-    values = np.array(table)
-    t_s = values[:, chosen.index(columns.MILLISEC)] / 1000.0
-    bad = np.flatnonzero(~(np.diff(t_s) > 0))
-    if len(bad):
-        raise DataError.at(path, int(bad[0]) + 2, "MILLISEC must rise from row to row")
-    return Rows(t_s, {c: values[:, i] for i, c in enumerate(chosen)}, short)
 
 
 def _runs(source: Path) -> list[Path]:
@@ -177,7 +110,7 @@ def _runs(source: Path) -> list[Path]:
     return found
 
 
-def _import_run(folder: Path, part: Path, sensors: Sequence[columns.Source]) -> str:
+def _import_run(folder: Path, part: Path, map_: columns.Map) -> str:
     """Writes one recording; returns what is worth knowing of its clocks."""
     name = folder.name
     files = {
@@ -191,20 +124,20 @@ def _import_run(folder: Path, part: Path, sensors: Sequence[columns.Source]) -> 
             f"{folder}: {', '.join(lacking)} missing; a run has sensors, video and subtitles. Is "
             "the download whole?"
         )
-    wanted = [c for s in sensors for c in s.columns]
-    rows = read_rows(files["sensors"], [*wanted, columns.MID_LEVEL, columns.LOCOMOTION])
+    rows = read_rows(files["sensors"], map_.wanted, map_.clock)
     cues = read_cues(files["cues"])
-    runs = runs_of(rows.t_s, _codes(rows, columns.MID_LEVEL), 1.0 / columns.HZ)
+    runs = runs_of(rows.t_s, _codes(rows, map_.gesture), 1.0 / columns.HZ)
     clock = fit_clock(cues, runs, name)
     with new_recording(part, name) as new:
-        track = _video(files["video"], new)
+        track = copy_film(files["video"], new, "side")
         length = track.frames / track.fps
         t_s = clock.video_s(rows.t_s)
         inside = (t_s >= 0) & (t_s <= length)
         if not inside.any():
             raise DataError(f"{folder}: no sensor row falls into the video of {length:.1f} s")
-        tracks = [_sensor(new, s, t_s, rows, inside, clock) for s in sensors]
-        labels = _labels(new, cues, rows, t_s, length)
+        tracks = [_sensor(new, s, t_s, rows, inside, clock) for s in map_.sensors]
+        moves = runs_of(t_s, _codes(rows, map_.locomotion), 1.0 / columns.HZ)
+        labels = _labels(new, cues, moves, length)
         match = RUN.fullmatch(name)
         facts = {
             "clock": {k: round(v, 4) for k, v in asdict(clock).items()},
@@ -225,16 +158,38 @@ def _import_run(folder: Path, part: Path, sensors: Sequence[columns.Source]) -> 
             )
         )
     short = f", {rows.short} short rows" if rows.short else ""
-    return clock.as_text() + short + _cut_off(cues, {"film": length, "sensors": float(t_s[-1])})
+    seen = _on_film(runs, clock)
+    return clock.as_text() + short + "".join(f"; {x}" for x in _doubts(cues, seen, t_s, track))
 
 
-def _cut_off(cues: Sequence[Mark], ends_s: Mapping[str, float]) -> str:
-    """What ends long before the last subtitle, on the video's clock: a download that broke off."""
-    last_s = max(cue.end_s for cue in cues)
-    early = {what: last_s - end_s for what, end_s in ends_s.items() if last_s - end_s > SHORT_S}
-    said = (f"; the {what} end{'s' if what == 'film' else ''} {gap_s:.0f} s before the last "
-            "subtitle: is the download whole?" for what, gap_s in early.items())  # fmt: skip
-    return "".join(said)
+def _on_film(runs: Sequence[Mark], clock: Clock) -> list[Mark]:
+    """The same marks on the video's clock."""
+    starts, ends = (clock.video_s(np.array(x)) for x in zip(*[(m.start_s, m.end_s) for m in runs],
+                    strict=True))  # fmt: skip
+    return [Mark(float(a), float(b), m.code) for a, b, m in zip(starts, ends, runs, strict=True)]
+
+
+def _doubts(
+    cues: Sequence[Mark], seen: Sequence[Mark], t_s: NDArray[np.float64], film: VideoTrack
+) -> list[str]:
+    """What begins late or ends early, on the video's clock: a download that broke off, a rate."""
+    said, fps = [], f"{film.fps:g} frames a second, {FILM_FPS:g} are usual"
+    length = film.frames / film.fps
+    first_s, last_s = min(m.start_s for m in cues), max(m.end_s for m in cues)
+    marked_s = min(seen[-1].end_s, length)
+    if (gap_s := last_s - length) > SHORT_S:
+        said.append(f"the film ends {gap_s:.0f} s before the last subtitle ({fps}): is it whole?")
+    if length > LONGER * max(last_s, float(t_s[-1])) + SHORT_S:
+        said.append(f"the film lasts {length:.0f} s, all else {max(last_s, float(t_s[-1])):.0f} s: "
+                    f"is its rate right ({fps})?")  # fmt: skip
+    if (gap_s := last_s - float(t_s[-1])) > SHORT_S:
+        said.append(f"the sensors end {gap_s:.0f} s before the last subtitle: are they whole?")
+    if (gap_s := float(t_s[0]) - first_s) > SHORT_S:
+        said.append(f"the sensors begin {gap_s:.0f} s after the first subtitle: are they whole?")
+    if (gap_s := marked_s - last_s) > SHORT_S:
+        said.append(f"labels of the sensors go on for {gap_s:.0f} s after the last subtitle: are "
+                    "subtitles whole?")  # fmt: skip
+    return said
 
 
 def _sensor(
@@ -259,21 +214,8 @@ def _sensor(
     return track
 
 
-def _video(path: Path, new: Path) -> VideoTrack:
-    (claim,) = probe_apart([path])
-    shutil.copyfile(path, new / "video.avi")
-    return VideoTrack(
-        name="side",
-        file="video.avi",
-        fps=claim.fps,
-        frames=claim.frames,
-        width_px=claim.width_px,
-        height_px=claim.height_px,
-    )
-
-
 def _labels(
-    new: Path, cues: Sequence[Mark], rows: Rows, t_s: NDArray[np.float64], length: float
+    new: Path, cues: Sequence[Mark], moved: Sequence[Mark], length: float
 ) -> tuple[LabelTrack, ...]:
     """Actions and their places from the cues; locomotion from the rows, on the video's clock."""
     gestures = [(m.start_s, min(m.end_s, length), columns.CODES.get(m.code, f"code {m.code}"))
@@ -282,7 +224,7 @@ def _labels(
     places = [(a, b, name.split(" ", 1)[1]) for a, b, name in actions]
     moves = [
         (max(m.start_s, 0.0), min(m.end_s, length), columns.LOCOMOTIONS[m.code])
-        for m in runs_of(t_s, _codes(rows, columns.LOCOMOTION), 1.0 / columns.HZ)
+        for m in moved
         if m.code in columns.LOCOMOTIONS and m.end_s > 0 and m.start_s < length
     ]
     made = []
@@ -323,8 +265,3 @@ def _describe(part: Path, names: Sequence[str], channels: str) -> None:
 
 def _codes(rows: Rows, column: int) -> NDArray[np.int64]:
     return np.nan_to_num(rows.values[column], nan=0.0).astype(np.int64)
-
-
-def _seconds(cells: Sequence[str]) -> float:
-    hours, minutes, seconds, rest = cells
-    return 3600.0 * int(hours) + 60.0 * int(minutes) + int(seconds) + int(rest.ljust(3, "0")) / 1000

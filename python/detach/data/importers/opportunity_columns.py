@@ -68,6 +68,36 @@ class Source:
     place: str
 
 
+@dataclass(frozen=True)
+class Map:
+    """Which columns are read, counted from 1."""
+
+    clock: int
+    locomotion: int
+    gesture: int
+    sensors: tuple[Source, ...]
+
+    @property
+    def wanted(self) -> list[int]:
+        """All of them but the clock."""
+        return [self.locomotion, self.gesture, *(c for s in self.sensors for c in s.columns)]
+
+
+def read_map(path: Path | None, channels: Channels) -> Map:
+    """What column_names.txt says; None trusts the map that comes along.
+
+    Raises:
+        DataError: It names other than 250 columns, or not one that is needed.
+    """
+    names = read_names(path) if path else None
+    return Map(
+        clock=_find(names, "MILLISEC", MILLISEC),
+        locomotion=_find(names, "Locomotion", LOCOMOTION),
+        gesture=_find(names, "ML_Both_Arms", MID_LEVEL),
+        sensors=sources(names, channels),
+    )
+
+
 def sources(names: Mapping[int, str] | None, channels: Channels) -> tuple[Source, ...]:
     """Ambient sensors: 13 switches, and 8 accelerometers or the 7 of the paper's Table 7.
 
@@ -99,7 +129,7 @@ def read_names(path: Path) -> dict[int, str]:
     Raises:
         DataError: It names other than 250 columns.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     found = {int(m[1]): m[2].strip() for line in text.splitlines() if (m := LINE.match(line))}
     if len(found) != COLUMNS:
         raise DataError(f"{path}: must name {COLUMNS} columns, found {len(found)}")
