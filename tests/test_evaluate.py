@@ -206,7 +206,7 @@ def test_runs_with_and_without_flow_stand_in_one_table(tiny_dataset: Path, tmp_p
         untrained_run(tmp_path / name, tiny_dataset, encoders=encoders)
     table = evaluate([tmp_path / "without", tmp_path / "with"])
     names = [row.name for row in table.retrieval[0].rows if row.kind == "method"]
-    assert names == ["detach, encoders.flow=None", "detach, encoders.flow=True"]
+    assert names == ["detach, encoders.flow=False", "detach, encoders.flow=True"]
 
 
 def test_runs_of_different_windows_are_not_mixed(runs: Path) -> None:
@@ -232,10 +232,23 @@ def test_runs_of_different_windows_are_not_mixed(runs: Path) -> None:
 def test_ways_of_one_method_get_names_of_their_own(runs: Path) -> None:
     evaluate([runs])
     a = read_results(runs / "detach" / "seed0")
-    b = replace(a, options={**a.options, "stage2.temperature": 0.2})
+    changed = {"stage2.temperature": 0.2}
+    b = replace(a, options={**a.options, **changed}, settings={**a.settings, **changed})
     names = [run.method for run in label_runs([a, b])]
-    assert names == ["detach, stage2.temperature=None", "detach, stage2.temperature=0.2"]
+    assert names == ["detach, stage2.temperature=0.1", "detach, stage2.temperature=0.2"]
     assert label_runs([a, a])[0].method == "detach"
+    # Of another version, whose preset had that as its own: no option differs, but a setting does.
+    other = replace(b, options=a.options)
+    assert [run.method for run in label_runs([a, other])] == names
+    old = replace(b, settings={})  # evaluated before settings were kept
+    assert label_runs([a, old])[0].method == "detach, stage2.temperature=None"
+
+
+def test_the_track_of_the_run_stays_first(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "detach" / "seed0", tmp_path / "run")
+    evaluate([tmp_path / "run"], tracks=["activity"])
+    evaluate([tmp_path / "run"], tracks=["door", "activity"])
+    assert [t.track for t in read_results(tmp_path / "run").tasks] == ["activity", "door"]
 
 
 def test_unusual_names_what_differs_from_the_preset() -> None:

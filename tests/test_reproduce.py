@@ -190,7 +190,8 @@ def test_every_number_goes_into_the_ledger(
 
 def test_curves_and_answers_go_into_the_ledger(tmp_path: Path) -> None:
     (tmp_path / "labels-tiny.csv").write_text("method,labels,f1,low,high\ndetach,5,0.5,0.4,0.6\n")
-    (line,) = published.of_labels(tmp_path, ("tiny", "absent"), "small")
+    (line,) = published.of_labels(tmp_path, {"tiny": "a tiny home"}, "small")
+    assert line["data"] == "a tiny home"
     assert (line["provider"], line["metric"], line["low"]) == (
         "detach", "f1 of 5 labels a class", "0.4",
     )  # fmt: skip

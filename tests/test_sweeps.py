@@ -9,28 +9,33 @@ import pytest
 
 from detach.errors import DataError
 from detach.report import our_figures
-from detach.reproduce import figures, sweeps
+from detach.reproduce import few_labels, figures, sweeps
 from detach.reproduce.rows import FALSE_PER_MIN, GIVEN_PLACES, ROWS
+from detach.tasks import Fold, Items
 
 F1 = {
-    "detach": [0.8, 0.9], "no-refinement": [0.7], "false-2": [0.6], "false-2-no-refinement": [0.5],
-    "places-4": [0.4], "places-12": [0.75],
+    "detach": [0.8, 0.9], "no-refinement": [0.7], "false-2": [0.6, 0.7],
+    "false-2-no-refinement": [0.5, 0.6, 0.1], "places-4": [0.4, 0.6],
+    "places-12": [0.75, 0.55, 1.0],
 }  # fmt: skip
 
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs whose scores are `F1`, and whose clusters agree with places half as well."""
+    """Runs whose scores are `F1`, seed by seed, and whose clusters agree with places half as well.
 
-    def of_row(row: Path) -> list[float]:
-        return F1.get(row.name, [])
+    Those of false-2 were not compared with places.
+    """
 
-    def runs(_: Path, __: str, row: str) -> list[SimpleNamespace]:
-        found = [SimpleNamespace(places=[SimpleNamespace(nmi=x / 2)]) for x in F1.get(row, [])]
-        return found if row != "false-2" else [SimpleNamespace(places=[])]
+    def f1(row: Path) -> dict[int, float]:
+        return dict(enumerate(F1.get(row.name, [])))
 
-    monkeypatch.setattr(sweeps, "f1_of_seeds", of_row)
-    monkeypatch.setattr(sweeps, "_runs", runs)
+    def agreements(_: Path, __: str, row: str) -> dict[int, float]:
+        found = F1.get(row, []) if row != "false-2" else []
+        return {seed: x / 2 for seed, x in enumerate(found)}
+
+    monkeypatch.setattr(sweeps, "f1_of_seeds", f1)
+    monkeypatch.setattr(sweeps, "_agreements", agreements)
     return tmp_path
 
 
@@ -50,10 +55,11 @@ def test_rows_of_the_figures_are_in_the_list() -> None:
 
 
 def test_lines_hold_what_was_run(out: Path) -> None:
-    panels = sweeps.false_activations(out, "home")
+    panels, seeds = sweeps.false_activations(out, "home")
+    assert seeds == 1  # one row has no more
     x, mean, low, high = panels["weighted F1"]["with refinement"]
     assert x.tolist() == [0, FALSE_PER_MIN[0]]
-    np.testing.assert_allclose([mean, low, high], [[0.85, 0.6], [0.8, 0.6], [0.9, 0.6]])
+    np.testing.assert_allclose([mean, low, high], [[0.8, 0.6]] * 3)
     assert set(panels["weighted F1"]) == {"with refinement", "without"}
     assert set(panels["places (NMI)"]) == {"without"}  # of one point there is no line
     svg = our_figures.robustness(panels, "false activations a minute")
@@ -75,9 +81,10 @@ def test_the_curve_of_places_stands_beside_what_k_is_worth(
     curve, chosen, known, f1 = sweeps.place_counts(out, "home")
     assert curve[0].tolist() == [2, 3, 4, 5, 6, 7]
     assert (chosen, known) == (7, 8)
-    assert f1 == {4: 0.4, 12: 0.75, 8: pytest.approx(0.85)}
+    assert f1 == {4: [0.4, 0.6], 12: [0.75, 0.55], 8: [0.8, 0.9]}  # at the seeds all have
     assert set(f1) - {8} <= set(GIVEN_PLACES)
-    svg = our_figures.place_counts(curve, chosen, known, f1)
+    means = {k: float(np.mean(values)) for k, values in f1.items()}
+    svg = our_figures.place_counts(curve, chosen, known, means)
     assert "two halves agree" in svg
     assert "found" in svg
     assert "known" in svg
@@ -87,3 +94,32 @@ def test_a_run_without_a_curve_is_told(out: Path, monkeypatch: pytest.MonkeyPatc
     finish(out, "places-auto", {"clusters": 7}, monkeypatch)
     with pytest.raises(DataError, match="has no places_curve"):
         sweeps.place_counts(out, "home")
+
+
+def test_points_of_a_line_are_means_over_the_same_seeds() -> None:
+    found = {"a": {0: 0.9, 1: 0.7, 2: 0.8}, "b": {1: 0.6, 0: 0.8}, "c": {}}
+    assert sweeps.of_shared_seeds(found) == {"a": [0.9, 0.7], "b": [0.8, 0.6]}
+    assert sweeps.of_shared_seeds({"a": {}}) == {}
+    with pytest.raises(DataError, match="a, b have no seed in common; run the same seeds of each"):
+        sweeps.of_shared_seeds({"a": {0: 0.9}, "b": {1: 0.6}})
+
+
+def test_few_labels_count_what_carries_them() -> None:
+    """Where each sequence has one label, twelve sequences are tested and not their windows."""
+    of = np.repeat(np.arange(24), 5)
+    truth = np.arange(24) % 3
+    fold = Fold(np.arange(12), np.zeros(0, np.int64), np.arange(12, 24))
+    items = Items(np.arange(120), of, "sequences", truth, np.arange(24), np.zeros(24),
+                  np.arange(0, 120, 5), ("a", "b", "c"), (fold,))  # fmt: skip
+    windows = np.eye(3, dtype=np.float32)[truth][of]
+    windows[::5] = windows[::5, [1, 2, 0]]  # one of five says something else
+    points: list[list[float]] = [[], [], [], []]
+    few_labels._points(points, items.pooled(windows), items)
+    assert [len(found) for found in points] == [few_labels.DRAWS] * 3 + [1]
+    assert min(min(found) for found in points) == 1.0
+
+
+def test_runs_without_an_answer_of_their_own_are_named(tmp_path: Path) -> None:
+    lacking = SimpleNamespace(tasks=[SimpleNamespace(answers=[SimpleNamespace(kind="reference")])])
+    with pytest.raises(DataError, match="has no answer of the method itself; evaluate it again"):
+        few_labels.own_answer(lacking, tmp_path)  # type: ignore[arg-type]

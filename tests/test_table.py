@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detach import table
-from detach.results import Answer, Task
+from detach.results import RAW, UNTRAINED, Answer, Results, Task
 from detach.scores import cut_blocks
 
 N, LABELS = 240, 3
@@ -91,4 +91,60 @@ def test_what_has_no_seeds_is_compared_with_every_run() -> None:
     unlike = [answer("other", seed) for seed in (7, 8)]
     assert less(own, unlike).value == pytest.approx(
         np.mean([less([x], [y]).value for x in own for y in unlike])
+    )
+
+
+def run_of(method: str, seed: int, answers: list[Answer], **options: object) -> Results:
+    return Results(
+        method=method,
+        preset="recommended",
+        seed=seed,
+        dataset="home",
+        options=options,
+        model="",
+        parts={},
+        channels=(),
+        counts={},
+        notes={},
+        tasks=(replace(task(), answers=tuple(answers)),),
+    )
+
+
+def reference(name: str, seed: int | None, noise: float = 1.6) -> Answer:
+    return replace(answer(name, seed, noise), kind="reference")
+
+
+def test_references_of_networks_of_another_shape_are_not_pooled() -> None:
+    """The method is compared with its own untrained network, not with that of a transformer."""
+    ours, plain = reference(UNTRAINED, 0, 2.0), reference(RAW, None, 3.0)
+    theirs, noisy = reference(UNTRAINED, 0, 9.0), reference(RAW, None, 9.0)
+    lead = run_of("detach", 0, [answer("detach", 0), ours, plain])
+    rival = run_of("infonce", 0, [answer("infonce", 0), ours, plain])
+    heavy = run_of(
+        "detach", 0, [answer("detach", 0), theirs, plain], **{"encoders.motion": "transformer"}
+    )
+    noise = run_of("detach", 0, [answer("detach", 0), theirs, noisy], **{"tested.noise": 1.0})
+    (alone,) = table.make_table([lead]).groups
+    (group,) = table.make_table([heavy, noise, rival, lead]).groups
+    rows = {row.name: row for row in group.rows}
+    assert rows[UNTRAINED].cells["f1"].mean == alone.rows[1].cells["f1"].mean
+    assert rows[UNTRAINED].seeds == 1
+    assert len([name for name in rows if name.startswith(UNTRAINED)]) == 2
+    assert len([name for name in rows if name.startswith(RAW)]) == 2
+    less_own = next(d for d in group.differences if d.b == UNTRAINED)
+    assert less_own.value == next(d for d in alone.differences if d.b == UNTRAINED).value
+
+
+def test_what_differs_least_from_its_preset_leads() -> None:
+    noise = run_of("detach", 0, [answer("detach", 0, 9.0)], **{"tested.noise": 0.5})
+    lead = run_of("detach", 0, [answer("detach", 0)])
+    (group,) = table.make_table([noise, lead]).groups
+    assert group.differences[0].a == group.rows[0].name == "detach, tested.noise=None"
+
+
+def test_seeds_that_came_twice_are_not_paired() -> None:
+    own = [answer("own", 0, 0.1), answer("own", 0, 9.0)]
+    other = [answer("other", 0)]
+    assert less(own, other).value == pytest.approx(
+        np.mean([less([x], other).value for x in own]), abs=1e-9
     )

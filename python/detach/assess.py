@@ -97,13 +97,19 @@ def assess(run: Run, cut: Cut, tracks: Sequence[str], protocols: Sequence[Protoc
         tasks=tuple(tasks),
         retrieval=_retrieval(model, untrained, cut, run.config.method, run.config.seed),
         places=_places(model, cut),
+        settings=_settings(run.config),
     )
 
 
 def unusual(config: RunConfig) -> dict[str, str | int | float | bool | None]:
     """Options in which a run differs from its preset, machine and seed left out."""
-    usual = dict(flatten(preset(config.preset)))
-    pairs = ((k, v) for k, v in flatten(config) if k not in _UNEQUAL and v != usual[k])
+    usual = _settings(preset(config.preset))
+    return {k: v for k, v in _settings(config).items() if v != usual[k]}
+
+
+def _settings(config: RunConfig) -> dict[str, str | int | float | bool | None]:
+    """Every option, machine and seed left out."""
+    pairs = ((k, v) for k, v in flatten(config) if k not in _UNEQUAL)
     return {k: v if isinstance(v, str | int | float | bool | None) else str(v) for k, v in pairs}
 
 

@@ -135,14 +135,18 @@ class Results:
     retrieval: tuple[Retrieval, ...] = ()
     places: tuple[Places, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All it was run with, by the same names, for presets change; empty in results of before."""
 
     def merged(self, older: "Results | None") -> "Results":
-        """With the tasks of an earlier evaluation of the same weights that this one left alone."""
+        """With the tasks of an earlier evaluation of the same weights that this one left alone.
+
+        What was tested first stays first: that is the track of the run itself.
+        """
         if older is None or older.model != self.model:
             return self
-        mine = {(t.track, t.protocol) for t in self.tasks}
-        kept = tuple(t for t in older.tasks if (t.track, t.protocol) not in mine)
-        return replace(self, tasks=kept + self.tasks)
+        known = {(t.track, t.protocol): t for t in (*older.tasks, *self.tasks)}
+        return replace(self, tasks=tuple(known.values()))
 
 
 def label_runs(results: Sequence[Results]) -> tuple[Results, ...]:
@@ -156,10 +160,18 @@ def label_runs(results: Sequence[Results]) -> tuple[Results, ...]:
 
 
 def _label(run: Results, same: Sequence[Results]) -> str:
-    preset = [run.preset] if len({r.preset for r in same}) > 1 else []
-    keys = sorted({key for r in same for key in r.options} - {"checkpoints"})
-    differ = [k for k in keys if len({repr(r.options.get(k)) for r in same}) > 1]
-    return ", ".join([run.method, *preset, *(f"{k}={run.options.get(k)}" for k in differ)])
+    presets = {r.preset for r in same}
+    keys = {key for r in same for key in r.options} - {"checkpoints"}
+    known = all(r.settings for r in same)
+    if known and len(presets) == 1:
+        keys |= {key for r in same for key in r.settings}
+
+    def value(of: Results, key: str) -> Any:
+        return of.settings.get(key) if known else of.options.get(key)
+
+    differ = [k for k in sorted(keys) if len({repr(value(r, k)) for r in same}) > 1]
+    named = [run.preset] if len(presets) > 1 else []
+    return ", ".join([run.method, *named, *(f"{k}={value(run, k)}" for k in differ)])
 
 
 def renamed(run: Results, name: str) -> Results:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from detach.references import apart
 from detach.results import (
     CLOCK,
     MAJORITY,
@@ -144,17 +144,26 @@ class Table:
         return "\n\n".join(texts)
 
 
-def make_table(results: Sequence[Results]) -> Table:
-    """The table over all runs; items tested differently stand in groups of their own."""
-    tasks: dict[tuple[str, ...], list[Task]] = {}
-    ranked: dict[tuple[str, bytes], list[Retrieval]] = {}
-    for run in label_runs(results):
+def make_table(results: Sequence[Results], *, named: bool = False) -> Table:
+    """The table over all runs; other test items stand in groups of their own.
+
+    Where runs differ so that a reference differs too, an untrained encoder of another shape or
+    statistics of noisy samples, it has a row for each, with the name of the method.
+
+    Args:
+        results: Of the runs.
+        named: Whether methods have the names that are to be shown.
+    """
+    tasks: dict[tuple[str, ...], list[tuple[str, Task]]] = {}
+    ranked: dict[tuple[str, bytes], list[tuple[str, Retrieval]]] = {}
+    labelled = results if named else label_runs(results)
+    for run in sorted(labelled, key=lambda run: len(run.options)):  # the nearest preset leads
         for task in run.tasks:
             key = (run.dataset, task.track, task.protocol, str(hash(task.truth.tobytes())))
-            tasks.setdefault(key, []).append(task)
+            tasks.setdefault(key, []).append((run.method, task))
         for one in run.retrieval:
             same = (run.dataset, one.recording.tobytes() + one.start_s.tobytes())
-            ranked.setdefault(same, []).append(one)
+            ranked.setdefault(same, []).append((run.method, one))
     groups = tuple(_group(key[0], found) for key, found in tasks.items())
     return Table(groups, tuple(_pool(key[0], found) for key, found in ranked.items()))
 
@@ -167,9 +176,10 @@ def distinct_seeds(answers: Iterable[Answer]) -> list[Answer]:
     return list(kept.values())
 
 
-def _group(dataset: str, tasks: Sequence[Task]) -> Group:
+def _group(dataset: str, labelled: Sequence[tuple[str, Task]]) -> Group:
+    tasks = [task for _, task in labelled]
     first, blocks = tasks[0], tasks[0].blocks
-    answers = _by_name([a for task in tasks for a in task.answers])
+    answers = _by_name(apart([(name, a) for name, task in labelled for a in task.answers]))
     distinct = [(name, distinct_seeds(found)) for name, found in answers]
     rows = tuple(_row(name, found, first, blocks) for name, found in distinct)
     return Group(
@@ -250,10 +260,11 @@ def _of_shared_seeds(
 ) -> tuple[Sequence[Answer], Sequence[Answer]]:
     """Both at the seeds that both have, in one order: seeds differ in what they are given.
 
-    All of them where one has no seeds, or they share none.
+    All of them where one has no seeds, or they share none, or have one twice.
     """
     shared = sorted({x.seed for x in own if x.seed is not None} & {x.seed for x in other})
-    if not shared:
+    twice = any(len({x.seed for x in found}) < len(found) for found in (own, other))
+    if not shared or twice:
         return own, other
     by_seed = ({x.seed: x for x in found} for found in (own, other))
     mine, others = ([found[seed] for seed in shared] for found in by_seed)
@@ -274,9 +285,9 @@ def _over_seeds(runs: Sequence[tuple[float, Floats]], picks: Ints) -> tuple[floa
     return float(np.mean([value for value, _ in runs])), np.take_along_axis(draws, picks, 0).mean(0)
 
 
-def _pool(dataset: str, ranked: Sequence[Retrieval]) -> Pool:
-    rows = tuple(_retrieval_row(name, found) for name, found in _by_name(ranked))
-    return Pool(dataset, ranked[0].pool, rows)
+def _pool(dataset: str, labelled: Sequence[tuple[str, Retrieval]]) -> Pool:
+    rows = tuple(_retrieval_row(name, found) for name, found in _by_name(apart(labelled)))
+    return Pool(dataset, labelled[0][1].pool, rows)
 
 
 def _retrieval_row(name: str, found: Sequence[Retrieval]) -> Row:
@@ -291,9 +302,11 @@ def _retrieval_row(name: str, found: Sequence[Retrieval]) -> Row:
 
 
 def _by_name(found: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """Answers or retrievals of each name, in the table's order."""
-    ranked = sorted(found, key=lambda x: (_place(x.name), x.name))
-    return [(name, list(group)) for name, group in groupby(ranked, key=lambda x: x.name)]
+    """Answers or retrievals of each name, in the table's order; those of a stem as they come."""
+    groups: dict[str, list[Any]] = {}
+    for one in found:
+        groups.setdefault(one.name, []).append(one)
+    return sorted(groups.items(), key=lambda pair: _place(pair[0]))
 
 
 def _place(name: str) -> int:

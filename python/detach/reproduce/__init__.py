@@ -215,6 +215,7 @@ def _write(
     if options.append is not None:
         recipe, of_homes = (Path(name).stem for name in _recipes(options))
         found = [*published.of_tables(filled, recipe), *published.of_answers(answers, of_homes)]
-        found += published.of_labels(out, datasets, recipe) if 11 in drawn else []
+        drawn_now = {p.data: datasets[p.data].name for p in pictures if p.number == 11 and p.svg}
+        found += published.of_labels(out, drawn_now, recipe)
         say(f"{published.append(options.append, found)} lines added to {options.append}")
     return page.write(out, filled, lines, pictures, overviews(filled))

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from detach.assess import embed_sensors
 from detach.data.recording import read_dataset
 from detach.data.splits import few_of_each, split_windows
-from detach.data.windows import Windows, load_windows
+from detach.data.windows import load_windows
+from detach.errors import DataError
 from detach.evaluate import choose_track
 from detach.model import Supervised, load_run
 from detach.probe import fit_probe, raw_statistics
-from detach.results import RAW, RESULTS_FILE, read_results
-from detach.scores import Ints, confusion, weighted_f1
+from detach.results import RAW, RESULTS_FILE, Results, Task, read_results
+from detach.scores import Floats, confusion, weighted_f1
+from detach.tasks import Items, make_items
 
 BUDGETS = (1, 5, 20)
 DRAWS = 5
@@ -54,59 +56,64 @@ def _add(found: dict[str, list[list[float]]], row: str, folder: Path) -> None:
     dataset = read_dataset(run.data)
     windows = load_windows(dataset, run.config, stats=run.stats, video=False)
     parts = split_windows(windows, dataset, run.config.split)
-    label = windows.labels[choose_track(run.config, dataset, None)].astype(np.int64)
-    labels = len(windows.classes[choose_track(run.config, dataset, None)])
-    train, test = parts["train"], parts["test"]
-    both = np.concatenate([train, test])
-    x = embed_sensors(run.model, windows, both)
-    found.setdefault(row, [[] for _ in (*BUDGETS, 0)])
-    _points(found[row], x, label, (train, test), labels)
+    items = make_items(windows, parts, choose_track(run.config, dataset, None), "split")
+    x = items.pooled(embed_sensors(run.model, windows, items.windows))
+    _points(found.setdefault(row, [[] for _ in (*BUDGETS, 0)]), x, items)
     if RAW not in found:
-        found[RAW] = [[] for _ in (*BUDGETS, 0)]
-        _points(found[RAW], raw_statistics(_of(windows, both)), label, (train, test), labels)
+        plain = items.pooled(raw_statistics(windows.samples[items.windows]))
+        _points(found.setdefault(RAW, [[] for _ in (*BUDGETS, 0)]), plain, items)
 
 
-def _of(windows: Windows, index: Ints) -> NDArray[np.float32]:
-    return windows.samples[index]
-
-
-def _points(
-    points: list[list[float]],
-    x: NDArray[np.float32],
-    label: Ints,
-    parts: tuple[Ints, Ints],
-    labels: int,
-) -> None:
-    """Adds F1 of several draws at every budget."""
-    train, test = parts
-    row_of = {int(w): i for i, w in enumerate(np.concatenate([train, test]).tolist())}
-    tested = np.array([row_of[int(w)] for w in test])
+def _points(points: list[list[float]], x: NDArray[np.float32], items: Items) -> None:
+    """Adds F1 of several draws at every budget; items are windows, or sequences with one label."""
+    fold, truth, labels = items.folds[0], items.truth, len(items.classes)
     for place, budget in enumerate((*BUDGETS, None)):
         for draw in range(DRAWS if budget else 1):
-            few = few_of_each(train, label.astype(np.int32), budget, draw) if budget else train
-            if len(np.unique(label[few])) < 2:
+            few = fold.train
+            if budget:
+                few = few_of_each(fold.train, truth.astype(np.int32), budget, draw)
+            if len(np.unique(truth[few])) < 2:
                 continue
-            rows = np.array([row_of[int(w)] for w in few])
-            probe = fit_probe((x[rows], label[few]), None, labels, grid=(C,))
-            said = probe.probabilities(x[tested]).argmax(axis=1)
-            points[place].append(float(weighted_f1(confusion(label[test], said, labels))))
+            probe = fit_probe((x[few], truth[few]), None, labels, grid=(C,))
+            said = probe.probabilities(x[fold.test]).argmax(axis=1)
+            points[place].append(float(weighted_f1(confusion(truth[fold.test], said, labels))))
 
 
 def _supervised(out: Path, data: str) -> list[list[float]]:
     """F1 of networks trained on as few labels, where such rows were run."""
     names = [*(f"supervised-{n}" for n in BUDGETS), "supervised"]
-    points = [f1_of_seeds(out / "runs" / data / name) for name in names]
+    points = [[*f1_of_seeds(out / "runs" / data / name).values()] for name in names]
     return points if all(points) else []
 
 
-def f1_of_seeds(row: Path) -> list[float]:
-    """Weighted F1 of the method itself in every finished run of a row."""
-    found = []
+def f1_of_seeds(row: Path) -> dict[int, float]:
+    """Weighted F1 of the method itself in every finished run of a row, by seed.
+
+    Raises:
+        DataError: A run has no answer of its own to what was tested first.
+    """
+    found = {}
     for run in sorted(row.glob(f"seed*/{RESULTS_FILE}")):
-        task = read_results(run.parent).tasks[0]
-        said = next(a.probability for a in task.answers if a.kind == "method").argmax(axis=1)
-        found.append(float(weighted_f1(confusion(task.truth, said, len(task.classes)))))
+        results = read_results(run.parent)
+        task, said = own_answer(results, run.parent)
+        counts = confusion(task.truth, said.argmax(axis=1), len(task.classes))
+        found[results.seed] = float(weighted_f1(counts))
     return found
+
+
+def own_answer(results: Results, folder: Path) -> tuple[Task, Floats]:
+    """The task of the run itself, and the method's answer to it [n, L].
+
+    Raises:
+        DataError: There is none.
+    """
+    for task in results.tasks[:1]:
+        for answer in task.answers:
+            if answer.kind == "method":
+                return task, answer.probability
+    raise DataError(
+        f"{folder}: its results.json has no answer of the method itself; evaluate it again"
+    )
 
 
 def _curve(name: str, points: Sequence[Sequence[float]]) -> Curve:

@@ -194,11 +194,10 @@ def _query(out: Path, data: str) -> tuple[str, str]:
 
 def _maps(out: Path, data: str) -> Drawn:
     story = read_story(_lead(out, data))
-    if story.results is None or not story.results.tasks:
+    if story.results is None:
         raise DataError(f"{story.folder} is not evaluated")
-    task = story.results.tasks[0]
-    answer = next(a for a in task.answers if a.kind == "method")
-    look = look_at(story.folder, task, answer.probability, lambda _: None)
+    task, said = few_labels.own_answer(story.results, story.folder)
+    look = look_at(story.folder, task, said, lambda _: None)
     svg, panels = shown.embedding_maps(look.maps, look.colourings)
     points = hover.page_data(look.strips, panels) if look.strips else ""
     if look.strips and len(points) > POINTS_BYTES:
@@ -243,22 +242,22 @@ def _labels(out: Path, data: str) -> tuple[str, str]:
     ticks = [*(str(b) for b in few_labels.BUDGETS), "all"]
     curves = [(c.name, c.value, c.low, c.high) for c in found]
     caption = (
-        f"A linear probe with C = {few_labels.C:g} on so many labelled windows of each class, "
-        f"{few_labels.DRAWS} draws; bands reach from the worst to the best draw and seed. "
-        "Supervised: the network trained on as many. Shuffled: taught by the pictures of other "
-        "windows. Windows were drawn from the whole training "
-        "part, so even one a class supposes that somebody knew where to look."
+        f"A linear probe with C = {few_labels.C:g} on so many labelled windows of each class (or "
+        f"sequences, where each has one label), {few_labels.DRAWS} draws; bands reach from the "
+        "worst to the best draw and seed. Supervised: the network trained on as many. Shuffled: "
+        "taught by the pictures of other windows. They were drawn from the whole training part, so "
+        "even one a class supposes that somebody knew where to look."
     )
     return our_figures.label_budget(curves, ticks), caption
 
 
 def _false(out: Path, data: str) -> tuple[str, str]:
-    panels = sweeps.false_activations(out, data)
+    panels, seeds = sweeps.false_activations(out, data)
     caption = (
         "Encoders learn from a stream in which every sensor is active so often though nothing "
         "happens; probes and tests see none of it. Places: normalised mutual information of the "
         "clusters with the label track of places, on test windows. Bands reach from the worst to "
-        "the best seed."
+        f"the best of {_seeds(seeds)}, the same at every point."
     )
     return our_figures.robustness(panels, "false activations a minute, of each sensor"), caption
 
@@ -268,9 +267,14 @@ def _places(out: Path, data: str) -> tuple[str, str]:
     caption = (
         f"Found: {chosen}, the most stable K, in the first seed; bands reach over {places.DRAWS} "
         "draws of two halves. Known: the places that have a sensor and one for quiet windows. F1 "
-        "is that of runs given K."
+        f"is that of {_seeds(max(map(len, f1.values()), default=0))}, the same for every K."
     )
-    return our_figures.place_counts(curve, chosen, known, f1), caption
+    means = {k: float(np.mean(values)) for k, values in f1.items()}
+    return our_figures.place_counts(curve, chosen, known, means), caption
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" + ("" if count == 1 else "s")
 
 
 _LABELS = ("supervised", *(f"supervised-{n}" for n in few_labels.BUDGETS))

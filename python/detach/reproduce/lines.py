@@ -54,7 +54,7 @@ def lines_of(
 ) -> tuple[list[Line], Group | None]:
     """Lines of the rows ``names``, beside what is reported of table ``number``, and their group."""
     used = [run for run in runs if run.method in names]
-    groups = [g for g in make_table(used).groups if g.protocol == "split"] if used else []
+    groups = [g for g in make_table(used, named=True).groups if g.protocol == "split"]
     group = groups[0] if groups else None
     lines = []
     for name in names:

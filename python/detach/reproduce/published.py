@@ -52,12 +52,16 @@ def of_answers(
             yield shared | {"metric": "map", "value": row["map"]}
 
 
-def of_labels(out: Path, data: Iterable[str], recipe: str) -> Iterator[Fields]:
-    """Fig. 11: F1 by labelled windows of each class; low and high are the worst and best draw."""
-    for name in data:
-        path = out / labels_file(name)
-        if not path.is_file():
-            continue
+def of_labels(out: Path, data: Mapping[str, str], recipe: str) -> Iterator[Fields]:
+    """Fig. 11: F1 by labelled windows of each class; low and high are the worst and best draw.
+
+    Args:
+        out: Where its numbers are.
+        data: Names of data sets by their folder there, of which it was drawn.
+        recipe: The runs' own.
+    """
+    for folder, name in data.items():
+        path = out / labels_file(folder)
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 budget = row.pop("labels")

@@ -111,7 +111,8 @@ def answer(number: int, out: Path, outcome: Outcome) -> tuple[Picture, list[dict
     lacking = [str(r["title"]) for r in rows if not r["seeds"]]
     if not bars:
         return Picture(number, "simulated homes", question.title, "", problem="not run"), rows
-    caption = "Weighted F1 of the linear probe on the sensor encoder, 95 % intervals."
+    spread = ", 95 % intervals" if any(math.isfinite(low) for _, _, low, _ in bars) else ""
+    caption = f"Weighted F1 of the linear probe on the sensor encoder{spread}."
     caption += f" Not run: {', '.join(lacking)}." if lacking else ""
     svg = drawn.dots(bars)
     return Picture(number, "simulated homes", question.title, caption, svg), rows

@@ -31,12 +31,13 @@ def differs(pair: Difference) -> str:
 
 
 def _best_baseline(lines: Sequence[Line]) -> str:
-    rivals = [(x.ours.cells["f1"].mean, x) for x in lines if x.ours and ROWS[x.name].baseline]
-    best = max(rivals, key=lambda pair: pair[0])[1] if rivals else None
-    if best is None or best.less is None:
+    """The one that the method is least ahead of, at the seeds both have."""
+    rivals = [(x.less, x.name) for x in lines if x.less and ROWS[x.name].baseline]
+    if not rivals:
         return ""
-    titles = ROWS[best.name].title, ROWS[LEAD].title
-    return f"Best baseline: {titles[0]}; {titles[1]} less it: {differs(best.less)}."
+    less, name = min(rivals, key=lambda pair: pair[0].value)
+    titles = ROWS[name].title, ROWS[LEAD].title
+    return f"Best baseline: {titles[0]}; {titles[1]} less it: {differs(less)}."
 
 
 def _direction(line: Line, lead: Line, data: str) -> str:
