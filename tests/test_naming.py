@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,8 @@ from detach.edge.bundle import open_bundle
 from detach.edge.replay import Options, run
 from detach.errors import DataError
 from detach.naming import (
+    CLUSTERS_FILE,
+    NAMES_FILE,
     UNKNOWN,
     Clusters,
     Way,
@@ -232,6 +235,22 @@ def test_what_was_clustered_is_kept_until_it_is_done_again(folder: Path, found: 
     assert len(fewer.clusters.ids) <= len(found.clusters.ids)
     save_clusters(folder, found.clusters)
     (folder / NAMED_FILE).unlink(missing_ok=True)
+
+
+def test_names_of_clusters_that_are_no_more_are_kept(
+    folder: Path, found: Found, tmp_path: Path
+) -> None:
+    lost, said = tmp_path / "run", list[str]()
+    shutil.copytree(folder, lost, ignore=shutil.ignore_patterns("*.old*"))
+    for mine, aside in (("first", ".old"), ("second", ".old1")):
+        (lost / CLUSTERS_FILE).unlink()
+        for name in (NAMES_FILE, NAMED_FILE):
+            (lost / name).write_text(mine)
+        assert not find(lost, most=len(found.clusters.ids), video=False, say=said.append).names
+        for name in (NAMES_FILE, NAMED_FILE):
+            assert not (lost / name).exists()
+            assert (lost / f"{name}{aside}").read_text() == mine
+            assert any(f"it is kept as {name}{aside}" in line for line in said)
 
 
 def test_the_page_shows_every_cluster(found: Found) -> None:

@@ -25,7 +25,7 @@ from detach.data.recording import (
     write_sensor,
 )
 from detach.errors import DataError
-from detach.report.inspection import inspect_folder
+from detach.report.inspection import draw, inspect_folder
 
 LENGTH_S = 1200.0
 Floats = NDArray[np.float64]
@@ -276,6 +276,28 @@ def test_agreement_needs_a_film_and_changes_in_it() -> None:
     found = agreement([motion], [np.array([10.0, 50.0, 400.0])])
     assert found is not None
     assert found.changes == 2
+
+
+def test_cameras_of_other_shapes_agree_together(filmed: Recording) -> None:
+    t_s, at = np.arange(0, 100, 0.2), np.array([10.0, 33.0, 50.0, 71.0])
+    rng = np.random.default_rng(0)
+    motions = [Motion(t_s, rng.random((500, *shape), np.float32)) for shape in ((3, 3), (2, 4))]
+    for motion in motions:
+        motion.cells[np.searchsorted(t_s, at), 1, 2] += 20
+    both = agreement(motions, [at, at])
+    each = [agreement([motion], [at]) for motion in motions]
+    assert both is not None
+    assert both.changes == 8
+    assert all(one is not None and both.excess > one.excess > 2 for one in each)
+    numbers = inspect_recordings([filmed]).numbers
+    found = replace(numbers, motions=tuple(motions), duration_s=(100.0, 100.0))
+    assert draw(found)["motion"].count("<image") == 2
+
+
+def test_a_film_of_one_picture_has_no_motion_to_draw(filmed: Recording) -> None:
+    still = Motion(np.zeros(0), np.asarray([], dtype=np.float32))
+    numbers = inspect_recordings([filmed], film=False).numbers
+    assert "motion" not in draw(replace(numbers, motions=(still,)))
 
 
 def test_times_beside_a_stretch_count_as_inside() -> None:

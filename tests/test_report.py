@@ -1,10 +1,13 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from detach.config import RunConfig, override
 from detach.data.recording import read_dataset
@@ -14,11 +17,12 @@ from detach.errors import DataError
 from detach.evaluate import evaluate
 from detach.model import build, save_run
 from detach.report import figures, report
-from detach.report.page import verdict
-from detach.report.story import read_story, warnings
+from detach.report.look import look_at, match
+from detach.report.page import _answer_figures, main_task, render, verdict
+from detach.report.story import Story, read_story, warnings
 from detach.report.strips import Sample, choose, lively, traces
-from detach.results import Answer, Task
-from detach.table import Difference
+from detach.results import Answer, Results, Task, write_results
+from detach.table import Difference, Table, make_table
 
 SMALL = override(
     RunConfig(),
@@ -108,7 +112,7 @@ def test_report_says_why_it_shows_no_recordings(run: Path, tmp_path: Path) -> No
     gone = re.sub(r"data: .*", f"data: {tmp_path / 'gone'}", text, count=1)
     (moved / "config.yaml").write_text(gone)
     html = report([moved], tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "could not be read again" in html
+    assert f"Film strips and maps are left out: {tmp_path / 'gone'}" in html
     assert "<h2>Results</h2>" in html
     (moved / "results.json").unlink()
     assert "not yet evaluated" in report([moved]).read_text(encoding="utf-8")
@@ -266,3 +270,97 @@ def test_an_environment_of_another_kind_is_refused(run: Path, tmp_path: Path) ->
     (folder / "env.json").write_text("7")
     with pytest.raises(DataError, match="env.json: cannot be read"):
         report([folder], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("key", ["channels", "windows", "counts", "notes"])
+def test_a_configuration_that_lacks_what_the_page_tells_is_refused(
+    run: Path, tmp_path: Path, key: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    body = yaml.safe_load((folder / "config.yaml").read_text())
+    del body["about"][key]
+    (folder / "config.yaml").write_text(yaml.safe_dump(body))
+    with pytest.raises(DataError, match=rf"config.yaml: about.{key} must be a .*, found None"):
+        report([folder], tmp_path / "page.html")
+
+
+def results_of(run: Path) -> Results:
+    results = read_story(run).results
+    assert results is not None
+    return results
+
+
+def first_items(task: Task, count: int, **changes: Any) -> Task:
+    answers = tuple(replace(a, probability=a.probability[:count]) for a in task.answers)
+    arrays = {k: getattr(task, k)[:count] for k in ("recording", "start_s", "index", "truth")}
+    return replace(task, **{**arrays, "answers": answers, **changes})
+
+
+def test_seeds_of_the_same_question_alone_are_pooled(run: Path) -> None:
+    story, results = read_story(run), results_of(run)
+    main = main_task([story])
+    assert main is not None
+    own, task = _answer_figures([story], main), main[1]
+
+    def beside(changed: Task, dataset: str = results.dataset) -> dict[str, str]:
+        told = replace(results, dataset=dataset, tasks=(changed,))
+        return _answer_figures([story, Story(**{**story.__dict__, "results": told})], main)
+
+    wide = tuple(replace(a, probability=np.pad(a.probability, ((0, 0), (0, 1))))
+                 for a in task.answers)  # fmt: skip
+    assert beside(task) != own
+    assert beside(task, "other data") == own
+    assert beside(replace(task, truth=np.roll(task.truth, 1))) == own
+    assert beside(replace(task, classes=(*task.classes, "more"), answers=wide)) == own
+
+
+def test_sequences_are_mapped_by_all_their_windows(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    results = results_of(run)
+    one = first_items(results.tasks[0], 1, unit="sequences")
+    write_results(folder, replace(results, tasks=(one,)))
+    html = report([folder], tmp_path / "page.html").read_text(encoding="utf-8")
+    held = re.search(r'id="map-points">(.*?)</script>', html)
+    assert held is not None
+    points = json.loads(held[1])
+    assert len(points["words"]) == len(points["panels"][0]) == 39
+    assert not any("said" in words for words in points["words"])
+    assert html.count('class="film"') == 1
+    assert "a whole sequence, of which the first window is shown" in html
+
+
+def test_too_few_windows_for_a_map_are_told(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    results = results_of(run)
+    two = first_items(results.tasks[0], 2)
+    write_results(folder, replace(results, tasks=(two,)))
+    html = report([folder], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "a map needs at least 3 test windows, found 2" in html
+    other = replace(two, start_s=two.start_s + 500)
+    with pytest.raises(DataError, match="none of its 2 test windows is in .*evaluate the run"):
+        look_at(folder, other, other.answers[0].probability, print)
+    gone = replace(two, recordings=tuple(f"no {name}" for name in two.recordings))
+    with pytest.raises(DataError, match="no recordings"):
+        look_at(folder, gone, gone.answers[0].probability, print)
+
+
+def test_windows_late_in_a_long_recording_are_found(run: Path, tiny_dataset: Path) -> None:
+    windows = load_windows(read_dataset(tiny_dataset), SMALL, video=False)
+    start_s = np.linspace(20_000.3, 20_100.3, len(windows), dtype=np.float64)
+    windows = replace(windows, start_s=start_s)
+    kept = windows.start_s.astype(np.float32).astype(np.float64)
+    recording = windows.recording.astype(np.int64)
+    task = replace(results_of(run).tasks[0], recording=recording, start_s=kept,
+                   recordings=windows.recordings)  # fmt: skip
+    index, position = match(task, windows)
+    assert index.tolist() == position.tolist() == list(range(len(windows)))
+
+
+def test_chance_is_at_most_certain(run: Path) -> None:
+    pool = replace(make_table([results_of(run)]).retrieval[0], windows=4)
+    html = render([read_story(run)], Table((), (pool,)), None)
+    chance = html.partition("</span>chance</td>")[2].partition("</tr>")[0]
+    assert re.findall(r"<td>(.*?)</td>", chance) == ["0.250", "1.000", "1.000"] * 2

@@ -103,7 +103,7 @@ def draw(found: Numbers) -> dict[str, str]:
         figures["duty"] = duty_bars(found)
     if any(s.agreement for s in found.sensors):
         figures["agreement"] = agreement_bars(found)
-    if any(found.motions):
+    if any(m and len(m.t_s) for m in found.motions):
         figures["motion"] = motion_maps(found)
     if any(found.labels.values()):
         figures["labels"] = label_bars(found)
@@ -169,22 +169,27 @@ def agreement_bars(found: Numbers) -> str:
 
 @styled
 def motion_maps(found: Numbers) -> str:
-    """Where the camera sees motion, and how much over time."""
-    motions = [m for m in found.motions if m and len(m.t_s)]
-    figure, axes = new_figure(2.3, 1, 2, gridspec_kw={"width_ratios": (1, 2)})
-    where = np.mean([m.cells.mean(axis=0) for m in motions], axis=0)
-    axes[0, 0].imshow(where, cmap="viridis", interpolation="nearest")
-    axes[0, 0].set_axis_off()
-    axes[0, 0].set_title("where")
+    """Where cameras see motion, one map for each shape of picture, and how much over time."""
+    where: dict[tuple[int, ...], list[Any]] = {}
+    for motion in found.motions:
+        if motion and len(motion.t_s):
+            where.setdefault(motion.cells.shape[1:], []).append(motion.cells.mean(axis=0))
+    ratios = (*[1] * len(where), 2)
+    figure, axes = new_figure(2.3, 1, len(ratios), gridspec_kw={"width_ratios": ratios})
+    *maps, when = axes[0]
+    for ax, alike in zip(maps, where.values(), strict=True):
+        ax.imshow(np.mean(alike, axis=0), cmap="viridis", interpolation="nearest")
+        ax.set_axis_off()
+        ax.set_title("where")
     starts = np.concatenate([[0.0], np.cumsum(found.duration_s)])
     for start, motion in zip(starts, found.motions, strict=False):
         if motion and len(motion.t_s):
             pieces = max(1, len(motion.t_s) // 200)
             t = [x.mean() for x in np.array_split(motion.t_s, len(motion.t_s) // pieces)]
             e = [x.mean() for x in np.array_split(motion.energy, len(motion.t_s) // pieces)]
-            axes[0, 1].plot((start + np.array(t)) / 60, e, color=BLUE, lw=1)
-    axes[0, 1].set(xlabel="minutes", ylabel="grey levels", xlim=(0, starts[-1] / 60))
-    axes[0, 1].set_title("when")
+            when.plot((start + np.array(t)) / 60, e, color=BLUE, lw=1)
+    when.set(xlabel="minutes", ylabel="grey levels", xlim=(0, starts[-1] / 60))
+    when.set_title("when")
     return to_svg(figure, "Motion that the camera sees")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def find(
         folder: A finished run of the method detach.
         data: Its data set, where that has moved.
         most: Clusters at most, where new ones are made.
-        again: Whether clusters are made anew and names forgotten.
+        again: Whether clusters are made anew. Names and head of other clusters are kept beside, as
+            names.yaml.old.
         track: What the names are names of; None takes ``names``, or what the file says.
         video: Whether pictures will be wanted.
         say: Told in words what is being done.
@@ -118,13 +120,22 @@ def find(
         spatial = torch.from_numpy(features[:, : -run.model.config.width])
         place = run.model.nearest(spatial).numpy().astype(np.int64)
         clusters = find_clusters(features, place, run.model.config.width, model=model, most=most)
-        save_clusters(folder, clusters)
         for stale in (NAMES_FILE, NAMED_FILE):
-            (folder / stale).unlink(missing_ok=True)
+            _set_aside(folder / stale, say or (lambda _: None))
+        save_clusters(folder, clusters)
     elif (folder / NAMES_FILE).is_file():
         names, written = read_names(folder / NAMES_FILE, clusters)
         track = track or written
     return Found(folder, dataset.name, track or TRACK, clusters, names, windows, part)
+
+
+def _set_aside(path: Path, say: Say) -> None:
+    """Renames a file of other clusters to NAME.old, .old1 and so on: somebody wrote the names."""
+    if path.is_file():
+        tries = (path.with_name(f"{path.name}.old{n or ''}") for n in count())
+        aside = next(other for other in tries if not other.exists())
+        path.rename(aside)
+        say(f"{path.name} belongs to clusters that are no more; it is kept as {aside.name}")
 
 
 def render(found: Found, *, nonce: str = "", token: str = "") -> str:

@@ -30,7 +30,7 @@ def name_run(
         names: A file with names; None shows a page.
         serve: Whether the page is served until the person is done, or only written.
         most: Clusters at most, where new ones are made.
-        again: Whether clusters are made anew and names forgotten.
+        again: Whether clusters are made anew and names set aside.
         track: What the names are names of.
         port: Of the page; 0 takes a free one.
         say: Told in words what is being done.

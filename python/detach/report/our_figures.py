@@ -21,6 +21,8 @@ from detach.report.style import (
 
 Line = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 """Where, mean, lowest and highest over seeds."""
+OTHERS = ("InfoNCE", "labels", "global")
+"""Words in the name of a run of another method."""
 
 
 class Gap(NamedTuple):
@@ -72,7 +74,7 @@ def label_budget(
 
 @styled
 def dots(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """F1 of several runs with intervals, one below the other (Fig. 12 to 15).
+    """F1 of several runs, with intervals where known, one below the other (Fig. 12 to 15).
 
     Args:
         rows: (what was run, F1, low, high), in the order shown.
@@ -80,18 +82,23 @@ def dots(rows: Sequence[tuple[str, float, float, float]]) -> str:
     figure, axes = new_figure(0.8 + 0.32 * len(rows))
     ax = axes[0, 0]
     at = np.arange(len(rows))[::-1]
-    for y, (name, value, low, high) in zip(at, rows, strict=True):
-        colour = GREY if any(w in name for w in ("InfoNCE", "labels", "global")) else BLUE
+    colours = [GREY if any(w in name for w in OTHERS) else BLUE for name, *_ in rows]
+    for y, (_, value, low, high), colour in zip(at, rows, colours, strict=True):
         if np.isfinite(low):
             ax.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6)
         ax.plot(value, y, marker="o", ms=6, color=colour)
         ax.annotate(f"{value:.2f}", (value, y), (0, 6), textcoords="offset points", ha="center",
                     fontsize=8, color=INK)  # fmt: skip
+    if GREY in colours:
+        for colour, words in ((BLUE, "the method"), (GREY, "other methods")):
+            ax.plot([], [], ls="", marker="o", ms=6, color=colour, label=words)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=8, labelcolor=MUTED,
+                      handlelength=1.0)  # fmt: skip
     ax.set_yticks(at, [name for name, *_ in rows], color=INK)
     ax.set(xlim=(0, 1.02), ylim=(-0.6, len(rows) - 0.3), xlabel="weighted F1")
     ax.grid(visible=False)
     ax.grid(visible=True, axis="x")
-    return to_svg(figure, "Weighted F1 of each run with its interval")
+    return to_svg(figure, "Weighted F1 of each run, with intervals where known")
 
 
 @styled

@@ -93,7 +93,7 @@ def render(stories: Sequence[Story], table: Table, look: Look | None, problem: s
 
 
 def main_task(stories: Sequence[Story]) -> tuple[Story, Task, Answer] | None:
-    """The run, its first task by window and its answer that figures are drawn from."""
+    """The run, its first task on the split and its answer that figures are drawn from."""
     ranked = sorted(stories, key=lambda s: (s.config.method != "detach", s.config.seed))
     for story in ranked:
         for task in story.results.tasks if story.results else ():
@@ -108,11 +108,14 @@ def facts(stories: Sequence[Story], table: Table) -> dict[str, Any]:
     first = stories[0]
     group = table.groups[0] if table.groups else None
     dataset = group.dataset if group else Path(str(first.about.get("data", ""))).name
+    main = main_task(stories)
     return {
         "version": __version__,
         "dataset": dataset,
         "track": group.track if group else first.about.get("track", ""),
         "banners": banners(first),
+        "drawn": main[0] if main else None,
+        "unit": main[1].unit if main else "windows",
         "lead": group.rows[0] if group and group.rows[0].kind == "method" else None,
         "references": _references(group),
         "verdict": verdict(group.differences) if group else [],
@@ -202,7 +205,8 @@ def _figures(stories: Sequence[Story], look: Look | None) -> tuple[dict[str, str
 def _answer_figures(stories: Sequence[Story], main: tuple[Story, Task, Answer]) -> dict[str, str]:
     """Figures of one method's answers, confusion summed and probabilities kept over its seeds."""
     story, task, answer = main
-    said = [_of(s, task, answer.name) for s in stories if s.method == story.method]
+    alike = [s for s in stories if s.method == story.method and _dataset(s) == _dataset(story)]
+    said = [_of(s, task, answer.name) for s in alike]
     probability = np.concatenate([p for p in said if p is not None])
     truth = np.tile(task.truth, len(probability) // len(task.truth))
     labels = len(task.classes)
@@ -222,13 +226,21 @@ def _answer_figures(stories: Sequence[Story], main: tuple[Story, Task, Answer]) 
 
 
 def _of(story: Story, like: Task, name: str) -> Floats | None:
-    """What ``name`` said in the run's task that is the same as ``like``."""
+    """What ``name`` said in the run's task that asks the same of the same items as ``like``."""
     for task in story.results.tasks if story.results else ():
-        if (task.track, task.protocol) == (like.track, like.protocol):
+        if _question(task) == _question(like) and np.array_equal(task.truth, like.truth):
             for answer in task.answers:
-                if answer.name == name and answer.probability.shape[0] == len(like.truth):
+                if answer.name == name:
                     return answer.probability
     return None
+
+
+def _question(task: Task) -> tuple[str, str, tuple[str, ...]]:
+    return task.track, task.protocol, task.classes
+
+
+def _dataset(story: Story) -> str:
+    return story.results.dataset if story.results else ""
 
 
 def _labelled(stories: Sequence[Story]) -> list[Story]:
@@ -283,10 +295,12 @@ def _tiles(stories: Sequence[Story], table: Table) -> list[tuple[str, str]]:
 
 
 def _nmi(stories: Sequence[Story]) -> list[tuple[str, str, float]]:
+    """Method, track of which data set, mean over seeds."""
     found: dict[tuple[str, str], list[float]] = {}
     for story in stories:
         for places in story.results.places if story.results else ():
-            found.setdefault((story.method, places.track), []).append(places.nmi)
+            track = f"{places.track} of {_dataset(story)}"
+            found.setdefault((story.method, track), []).append(places.nmi)
     return [(method, track, float(np.mean(v))) for (method, track), v in found.items()]
 
 

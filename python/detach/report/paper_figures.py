@@ -20,7 +20,7 @@ from detach.report.style import (
 
 KIND_COLOURS = {"easy": GREY, "hard": RED, "false": BLUE}
 KIND_NAMES = {
-    "easy": "easy: another place",
+    "easy": "easy: another place and action",
     "hard": "hard: same place, another action",
     "false": "false: same place and action",
 }
@@ -62,7 +62,8 @@ def class_separation(
     """Weights of hard and false negatives by class: medians, quartiles, 5 and 95 % (Fig. 5).
 
     Args:
-        rows: (class, weights of hard negatives, weights of false ones), in the order shown.
+        rows: (class, weights of hard negatives, weights of false ones), in the order shown; of
+            six, a line parts the first three from the last.
     """
     figure, axes = new_figure(0.9 + 0.46 * len(rows))
     ax = axes[0, 0]

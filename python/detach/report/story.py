@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,12 @@ import numpy as np
 
 from detach.config import RunConfig
 from detach.errors import DataError
-from detach.model import ENV_FILE, METRICS_FILE, load_config
+from detach.model import CONFIG_FILE, ENV_FILE, METRICS_FILE, load_config
 from detach.report.figures import Curve
 from detach.results import RESULTS_FILE, Results, read_results
+
+SHOWN = {"channels": list, "windows": dict, "counts": dict, "notes": dict}
+"""What the page tells of the data, from ``about`` of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,13 @@ class Story:
 
 
 def read_story(folder: Path) -> Story:
-    """Reads a run folder; what is optional may be missing."""
+    """Reads a run folder; what is optional may be missing.
+
+    Raises:
+        DataError: A file is damaged, or does not say what the page tells.
+    """
     config, about = load_config(folder)
+    _check_about(folder / CONFIG_FILE, about)
     rows = list(_json_lines(folder / METRICS_FILE))
     results = read_results(folder) if (folder / RESULTS_FILE).is_file() else None
     env = _json(folder / ENV_FILE) if (folder / ENV_FILE).is_file() else {}
@@ -45,6 +53,21 @@ def read_story(folder: Path) -> Story:
     return Story(
         folder, config, about, env, epochs, tuple(r for r in rows if "warning" in r), results
     )
+
+
+def _check_about(path: Path, about: Mapping[str, Any]) -> None:
+    for key, kind in SHOWN.items():
+        if not isinstance(about.get(key), kind):
+            raise DataError(
+                f"{path}: about.{key} must be a {'list' if kind is list else 'mapping'}, found "
+                f"{about.get(key)!r}; was the file cut short? Restore it, or train the run again"
+            )
+    for part, count in about["windows"].items():
+        if not isinstance(count, int):
+            raise DataError(
+                f"{path}: about.windows.{part} must be a whole number, found {count!r}; restore "
+                "the file, or train the run again"
+            )
 
 
 def loss_panels(stories: Sequence[Story]) -> dict[str, list[Curve]]:

@@ -1,6 +1,7 @@
 """How figures look: one palette, safe for colour-blind readers, that follows the page's theme."""
 
 import functools
+import html
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import image
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -55,6 +57,7 @@ _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a name may hold two $
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
     "axes.titlesize": 9.5,
@@ -130,6 +133,7 @@ def in_view(
 
 def to_svg(figure: Figure, label: str, dpi: int = 150) -> str:
     """The figure as inline SVG whose text is text and whose ink follows the theme."""
+    _plain_logarithms(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -141,7 +145,22 @@ def to_svg(figure: Figure, label: str, dpi: int = 150) -> str:
     svg = re.sub(r"font: ([^;\"]*?)(\d[\d.]*px)[^;\"]*", r"font: \1\2 var(--sans)", svg)
     svg = re.sub(r' id="(?:figure|axes|patch|text|line2d|matplotlib|xtick|ytick)[^"]*"', "", svg)
     svg = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+
+
+class _Plain(LogFormatter):
+    """Labels where matplotlib would, but 0.1 or 100 instead of mathematics, which is off."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def _plain_logarithms(figure: Figure) -> None:
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatter):
+            axis.set_major_formatter(_Plain())
+        if isinstance(axis.get_minor_formatter(), LogFormatter):
+            axis.set_minor_formatter(_Plain())
 
 
 def jpeg(picture: NDArray[np.uint8], quality: int = 78) -> bytes:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,12 +133,13 @@ def _lead(out: Path, data: str) -> Path:
 def _weights(out: Path, data: str) -> tuple[str, str]:
     found = pairs_of(_lead(out, data))
     panels = [(_epoch(p, found), {k: p.weight[m] for k, m in p.kinds().items()}) for p in found]
-    gaps = [_gap(p.weight, p.kinds()) for p in found]
+    gaps = [(_gap(p.weight, p.kinds()), p.epoch) for p in found]
+    known = ", ".join(f"{gap:+.2f} after epoch {n}" for gap, n in gaps if not math.isnan(gap))
     caption = (
         f"Share of pairs with at most each weight, {len(found[0].place)} windows of the "
         "pretraining part. Mean weight of hard less false negatives: "
-        + ", ".join(f"{gap:+.2f} after epoch {p.epoch}" for gap, p in zip(gaps, found, strict=True))
-        + ". Labels sort the pairs here and played no part in training."
+        f"{known or 'not both are there'}. Labels sort the pairs here and played no part in "
+        "training."
     )
     return drawn.weight_cdfs(panels), caption
 
@@ -161,12 +163,14 @@ def _classes(out: Path, data: str) -> tuple[str, str]:
         if len(hard) and len(false):
             rows.append((name, hard, false))
     rows.sort(key=lambda row: float(row[2].mean() - row[1].mean()))
-    if len(rows) > 2 * CLASSES_SHOWN:
+    which = "classes by how well their hard and false negatives are told apart, the best first"
+    if len(rows) >= 2 * CLASSES_SHOWN:
         rows = [*rows[:CLASSES_SHOWN], *rows[-CLASSES_SHOWN:]]
+        which = ("the classes whose hard and false negatives are told apart best, and below the "
+                 "line those told apart least")  # fmt: skip
     caption = (
-        "At the end of stage 2: the classes whose hard and false negatives are told apart best, "
-        "and below the line those told apart least. Circle: median; thick: half of the pairs; "
-        "thin: nine in ten."
+        f"At the end of stage 2: {which}. Circle: median; thick: half of the pairs; thin: nine in "
+        "ten."
     )
     if not rows:
         raise DataError(f"{data}: no class has both hard and false negatives")

@@ -1,7 +1,7 @@
 """Negative pairs of a run, sorted by what labels say of them: what Fig. 4, 5 and 6 are drawn from.
 
-n windows, d feature width. Easy: another place. Hard: the same place, another action. False: the
-same place and action.
+n windows, d feature width. Easy: another place and another action. Hard: the same place, another
+action. False: the same place and action.
 """
 
 from collections.abc import Mapping
