@@ -37,7 +37,15 @@ def windows(count: int = 600) -> Windows:
         labels={},
         classes={},
         channels=tuple(
-            Channel(name=n, kind="k", unit="u", binary=n == "switch", place=None) for n in NAMES
+            Channel(
+                name=n,
+                kind="k",
+                unit="u",
+                binary=n == "switch",
+                place=None,
+                sensor=n.partition(".")[0],
+            )
+            for n in NAMES
         ),
         stats=ChannelStats(names=(), mean=(), std=()),
         counts={},
@@ -156,3 +164,18 @@ def test_noise_reaches_the_test_part_alone(tiny_dataset: Path, tmp_path: Path) -
     (folder / "config.yaml").write_text(text)
     with pytest.raises(UsageError, match="leave-one-run-out has none"):
         evaluate([folder], leave_one_run_out=True)
+
+
+def test_sensors_of_one_domain_err_apart() -> None:
+    """Names of Home Assistant hold dots; only the axes of one sensor are false together."""
+    names = ("binary_sensor.door", "binary_sensor.fridge", "watch.x", "watch.y")
+    axes = ("binary_sensor.door", "binary_sensor.fridge", "watch", "watch")
+    channels = tuple(
+        Channel(name=n, kind="k", unit="u", binary=False, place=None, sensor=s)
+        for n, s in zip(names, axes, strict=True)
+    )
+    found = replace(windows(), channels=channels, samples=np.zeros((600, 120, 4), np.float32))
+    false = with_false_activations(found, np.arange(600), 10.0, seed=0).samples != 0
+    assert (false[..., 2] == false[..., 3]).all()
+    assert (false[..., 0] != false[..., 1]).any()
+    assert (false[..., 0] != false[..., 2]).any()

@@ -237,6 +237,16 @@ def test_sampled_sensors_have_rate_holes_and_drift(tmp_path: Path) -> None:
     assert {f.what for f in quality.findings if f.about == "power"} == {"rate", "gaps"}
 
 
+def test_a_slow_sensor_has_the_rate_that_it_states(tmp_path: Path) -> None:
+    t_s = np.arange(0, LENGTH_S, 10.0)
+    t_s = t_s[(t_s < 300) | (t_s > 400)]
+    track = SensorTrack(name="plug", kind="power", unit="W", hz=0.1)
+    values = np.random.default_rng(0).normal(0, 1, len(t_s))
+    quality = inspect_recordings([write(tmp_path / "a", {track: (t_s, values)})])
+    assert quality.numbers.sensors[0].hz == pytest.approx(0.1)
+    assert "rate" not in {f.what for f in quality.findings}
+
+
 def test_a_value_that_is_not_available_is_missing(tmp_path: Path) -> None:
     values = np.array([0.0, np.nan, 1.0, 0.0])
     sensors = {switch("door"): (np.array([0.0, 300.0, 900.0, 960.0]), values)}

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from detach.config import EncoderConfig, RunConfig, SensorConfig, override
+from detach.data import cutting, frames
 from detach.data import labels as labelling
 from detach.data.recording import (
     Intervals,
@@ -20,7 +21,7 @@ from detach.data.recording import (
 )
 from detach.data.sensors import ChannelStats
 from detach.data.windows import Windows, load_windows, split_windows
-from detach.errors import DataError, UsageError
+from detach.errors import DataError, MachineError, UsageError
 
 from .tiny import CONFIG, configured, edit, load, tiny  # type: ignore[import-not-found]
 
@@ -189,6 +190,18 @@ def test_optical_flow_of_windows(tiny_dataset: Path) -> None:
     assert_array_equal(again.flow(moving), flow)
     with pytest.raises(DataError, match=r"encoders\.flow=true"):
         load(tiny_dataset).flow(moving)
+    none = loaded.pictures[0].flow(np.zeros((0, 2), dtype=np.int32))  # a recording too short
+    assert none.shape == (0, 24, 40, 2)
+
+
+def test_cameras_whose_names_begin_alike_keep_their_pictures(tmp_path: Path) -> None:
+    mine, other = "a.b.c.24x40-crop.1111.npy", "a.b.c.24x40-crop.d.24x40-crop.2222.npy"
+    old = "a.b.c.24x40-crop.0000.npy"
+    for name in (mine, other, old, "a.b.c.24x40-crop.1111.times.npy"):
+        (tmp_path / name).touch()
+    frames._forget_older(tmp_path / mine, frozenset((mine, other)))
+    assert not (tmp_path / old).exists()
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # labels
@@ -207,6 +220,12 @@ def test_probabilities_are_averaged_over_the_window() -> None:
     label, why = labelling.window_labels(weight)
     assert label.tolist() == [0, -1]
     assert why == {"unlabelled": 0, "mixed": 1}
+
+
+def test_a_class_annotated_twice_at_once_is_there_once() -> None:
+    """0.6 s of 2 s, by two annotators, are no half of the window."""
+    twice = intervals((0.2, 0.8, "a", 1.0), (0.2, 0.8, "a", 1.0))
+    assert_allclose(labelling.mean_weight(twice, ("a",), np.array([0.0]), 2.0), [[0.3]])
 
 
 def test_people_at_once_count_once() -> None:
@@ -238,6 +257,26 @@ def test_only_tracks_with_probabilities_are_merged(data: Path) -> None:
     assert set(np.unique(loaded.labels["activity"])) == {-1, 0, 1}
     part = load(data, names=["r3"], stats=loaded.stats, video=False)
     assert part.classes == loaded.classes
+
+
+def test_few_labels_leave_the_classes_as_they_are(data: Path) -> None:
+    """Which are rare is counted over all labels, not over the five of each that may be used."""
+    track = LabelTrack(name="activity")
+    for i in range(4):
+        rows = [(0.0, 20.0, "idle", 0.9), (20.0, 40.0, "open left", 0.9)]
+        write_labels(data / f"r{i}", track, rows)
+    whole = load(data, video=False)
+    few = dataclasses.replace(CONFIG, split=dataclasses.replace(CONFIG.split, labels=5))
+    assert load(data, few, video=False).classes == whole.classes
+    assert "idle" in whole.classes["activity"]
+
+
+def test_more_windows_than_memory_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "available_mib", lambda: 0.1)
+    with pytest.raises(MachineError, match=r"take 0\.\d GB of memory, 0\.0 GB are free"):
+        load(data, video=False)
+    monkeypatch.setattr(cutting, "available_mib", lambda: None)
+    assert len(load(data, video=False))
 
 
 def test_silence_is_masked_and_counted(data: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from detach.bench.timing import Body
+from detach.ram import available_mib
 
 WARM = 64
 """Batch size of the first call, which brings code and thread pools into memory."""
@@ -69,12 +70,8 @@ def growth_on_gpu(body: Body) -> int:
 
 def fits(size: int) -> bool:
     """Whether the hungriest variant leaves half of the free memory alone."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return True
-    found = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    return found is None or 2 * PER_PAIR_BYTES * size**2 < 1024 * int(found[1])
+    free = available_mib()
+    return free is None or 2 * PER_PAIR_BYTES * size**2 < 2**20 * free
 
 
 def _send(pipe: Connection, job: Callable[[], int]) -> None:

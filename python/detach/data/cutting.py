@@ -14,8 +14,12 @@ from detach.data import sensors
 from detach.data.frames import SAY_EVERY_S, Frames
 from detach.data.policies import policy_of
 from detach.data.recording import PRESENCE_TRACK, Dataset, Recording, SensorTrack
+from detach.errors import MachineError
+from detach.ram import available_mib
 
 Progress = Callable[[str], None]
+COPIES = 1.7
+"""Of the samples of all windows, that are in memory at once while they are normalised."""
 
 
 @dataclass
@@ -42,6 +46,7 @@ def cut_all(
     progress: Progress | None,
 ) -> list[Cut]:
     """The windows of all ``recordings``; ``pictures`` is empty where none are wanted."""
+    _check_room(recordings, tracks, config)
     cuts, said = [], time.monotonic()
     for i, recording in enumerate(recordings):
         frames = pictures[i] if pictures else None
@@ -50,6 +55,24 @@ def cut_all(
             said = time.monotonic()
             progress(f"sensors: {i + 1} of {len(recordings)} recordings")
     return cuts
+
+
+def _check_room(
+    recordings: Sequence[Recording], tracks: Sequence[SensorTrack], config: RunConfig
+) -> None:
+    """Before hours of reading: the kernel ends whoever takes too much, without a word."""
+    count = sum(len(starts_of(recording, config, Counter())) for recording in recordings)
+    channels = sum(len(track.axes) for track in tracks)
+    samples = max(2, round(config.windows.seconds * config.sensors.rate_hz))
+    need_mib = COPIES * count * samples * channels * 4 / 2**20
+    free_mib = available_mib()
+    if free_mib is not None and need_mib > free_mib:
+        raise MachineError(
+            f"{count} windows of {samples} samples of {channels} channels take "
+            f"{need_mib / 1024:.1f} GB of memory, {free_mib / 1024:.1f} GB are free; choose fewer "
+            "sensors (sensors.include), a lower sensors.rate_hz, a longer windows.hop_s, or fewer "
+            "recordings"
+        )
 
 
 def _cut(

@@ -106,5 +106,5 @@ def _sensors(windows: Windows) -> list[list[int]]:
     """The channels of each sensor: its axes."""
     found: dict[str, list[int]] = {}
     for i, channel in enumerate(windows.channels):
-        found.setdefault(channel.name.partition(".")[0], []).append(i)
+        found.setdefault(channel.sensor or channel.name, []).append(i)
     return list(found.values())

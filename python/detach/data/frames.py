@@ -53,6 +53,8 @@ class Frames:
         In steps of `video.FLOW_STEP_PX`.
         """
         key = fingerprint(self.path, pairs.tobytes())
+        if not len(pairs):
+            return np.zeros((0, *self.pictures.shape[1:3], 2), dtype=np.int8)
         path = self.path.with_name(f"{self.path.name.removesuffix('.npy')}.flow-{key}.npy")
         if not path.is_file():
             write_array(path, video.dense_flow(self.pictures, pairs), len(pairs))
@@ -94,8 +96,8 @@ def open_frames(
     names = [_cache_name(r, t, config) for r, t in zip(recordings, tracks, strict=True)]
     todo = [i for i, name in enumerate(names) if _find(folders, name) is None]
     if todo:
-        folder = writable_folder(folders)
-        jobs = [_Job(recordings[i], tracks[i], sizes[i], folder / names[i]) for i in todo]
+        folder, all_of = writable_folder(folders), frozenset(names)
+        jobs = [_Job(recordings[i], tracks[i], sizes[i], folder / names[i], all_of) for i in todo]
         _decode_all(jobs, config, folder, progress)
     return tuple(_load(folders, name, track) for name, track in zip(names, tracks, strict=True))
 
@@ -151,6 +153,8 @@ class _Job:
     track: VideoTrack
     size: tuple[int, int]
     path: Path
+    all_of: frozenset[str] = frozenset()
+    """Names of all caches of the data set."""
     done: int = 0
     """Frames so far."""
 
@@ -169,7 +173,7 @@ class _Job:
 
         write_array(self.path, rows(), self.track.frames)
         write_array(_times_path(self.path), map(np.asarray, times), len(times))
-        _forget_older(self.path)
+        _forget_older(self.path, self.all_of)
 
 
 def _decode_all(
@@ -203,10 +207,13 @@ def _decode_all(
             raise
 
 
-def _forget_older(path: Path) -> None:
-    """Removes caches of the same pictures made from an older content of the file."""
-    base = path.name.removesuffix(".npy")
-    prefix, key = base.rsplit(".", 1)
+def _forget_older(path: Path, all_of: frozenset[str]) -> None:
+    """Removes caches of the same pictures made from an older content of the file.
+
+    Names of other recordings and cameras may begin alike; whatever is of ``all_of`` stays.
+    """
+    prefix = path.name.removesuffix(".npy").rsplit(".", 1)[0]
+    kept = tuple(name.removesuffix(".npy") for name in (path.name, *all_of))
     for other in path.parent.iterdir():
-        if other.name.startswith(f"{prefix}.") and not other.name.startswith(f"{prefix}.{key}"):
+        if other.name.startswith(f"{prefix}.") and not other.name.startswith(kept):
             other.unlink(missing_ok=True)

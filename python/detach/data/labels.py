@@ -33,6 +33,7 @@ def mean_weight(
         t = np.concatenate([starts, ends])
         order = np.argsort(t, kind="stable")
         slope = np.cumsum(np.concatenate([weights, -weights]).astype(np.float64)[order])
+        slope = np.minimum(slope, 1.0)  # what is annotated twice at once is there once
         t = t[order]
         area = np.concatenate([[0.0], np.cumsum(slope[:-1] * np.diff(t))])
         result[:, c] = np.interp(start_s + seconds, t, area) - np.interp(start_s, t, area)

@@ -167,7 +167,7 @@ def _sensor(
         per_hour=3600 * count / sum(lengths),
         duty=on_s / known_s if track.binary and known_s > 0 else float("nan"),
         missing=1 - min(1.0, known_s / sum(lengths)),
-        hz=_rate(series) if sampled else float("nan"),
+        hz=_rate(series, track.hz) if track.hz else float("nan"),
         nominal_hz=track.hz or float("nan"),
         gaps=sum(_gaps(t_s, track.hz) for t_s, _ in series) if track.hz else 0,
         drift=_drift(series) if sampled else float("nan"),
@@ -198,14 +198,20 @@ def _still(series: Sequence[Series]) -> bool:
     return len(np.unique(np.concatenate(known), axis=0)) <= 1
 
 
-def _rate(series: Sequence[Series]) -> float:
-    """Samples a second, by the median step, which holes do not move."""
+def _rate(series: Sequence[Series], hz: float) -> float:
+    """Samples a second, holes left out, of a sensor that should have ``hz``."""
     steps = np.concatenate([np.diff(t_s) for t_s, _ in series])
-    return float(len(steps) / steps[steps <= GAP_S].sum()) if (steps <= GAP_S).any() else 0.0
+    steps = steps[steps <= _longest_s(hz)]
+    return float(len(steps) / steps.sum()) if len(steps) else 0.0
+
+
+def _longest_s(hz: float) -> float:
+    """From one sample to the next; after that it is a hole."""
+    return max(GAP_S, GAP_SAMPLES / hz)
 
 
 def _gaps(t_s: Floats, hz: float) -> int:
-    return int((np.diff(t_s) > max(GAP_S, GAP_SAMPLES / hz)).sum())
+    return int((np.diff(t_s) > _longest_s(hz)).sum())
 
 
 def _drift(series: Sequence[Series]) -> float:

@@ -37,6 +37,8 @@ class Channel:
     place: str | None
     mean: float = 0.0
     std: float = 1.0
+    sensor: str = ""
+    """Whose axis it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ def channels_of(tracks: Iterable[SensorTrack]) -> tuple[Channel, ...]:
             unit=track.unit,
             binary=track.binary,
             place=track.place,
+            sensor=track.name,
         )
         for track in tracks
         for axis in track.axes

@@ -147,8 +147,9 @@ def load_windows(
         dataset: Where the recordings are.
         config: How they are cut, resampled, normalised and split.
         names: Recordings to load; None loads all.
-        stats: Statistics and classes of the run whose model will see the windows. None takes them
-            from the pretraining and the training part of what is loaded.
+        stats: Statistics and classes of the run whose model will see the windows. None takes
+            statistics from the pretraining part of what is loaded, and classes from its training
+            part.
         cache: Folder for prepared pictures; None keeps them beside the recordings.
         progress: Is told what is being done.
         video: Whether pictures are wanted; without, no video is opened.
@@ -276,7 +277,9 @@ def _own_stats(
     )
     classes = dict(windows.classes)
     for track in sorted(weighted):
-        own = draw_parts(windows, dataset, dataclasses.replace(config.split, track=track))
+        # Of all labels there are: which classes a run knows does not hang on how few it may use.
+        whole = dataclasses.replace(config.split, track=track, labels=None)
+        own = draw_parts(windows, dataset, whole)
         classes[track] = labelling.merge_rare(windows.labels[track], classes[track], own["train"])
     return dataclasses.replace(stats, classes=classes)
 
@@ -289,9 +292,9 @@ def _finish(windows: Windows, config: RunConfig, stats: ChannelStats) -> Windows
         if config.windows.background:
             classes[track] = labelling.with_nothing(classes[track])
         labels[track] = labelling.relabel(windows.labels[track], names, classes[track])
-        for name in set(names) - set(classes[track]):
-            merged = windows.labels[track] == names.index(name)
-            windows.counts[f"{track}: windows of {name!r} merged into other"] = int(merged.sum())
+        for i, name in enumerate(names):
+            if name not in classes[track] and (merged := int((windows.labels[track] == i).sum())):
+                windows.counts[f"{track}: windows of {name!r} merged into other"] = merged
     samples, observed = sensors.prepare(windows.samples, windows.channels, stats, config.sensors)
     if missing := int((~observed).sum()):
         windows.counts["channel-windows missing"] = missing

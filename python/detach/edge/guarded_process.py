@@ -8,7 +8,6 @@ out between two looks.
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detach.errors import MachineError
+from detach.ram import available_mib, mib_in
 
 LOOK_EVERY_S = 0.1
 TAIL_CHARACTERS = 600
@@ -82,7 +82,7 @@ def _exceeded(limits: Limits, seconds: float, peak_mib: float) -> str:
         return f"ended after {seconds:.0f} s, the limit"
     if peak_mib > limits.memory_mib:
         return f"ended at {peak_mib:.0f} MiB of memory; the limit is {limits.memory_mib}"
-    left = _mib_in(Path("/proc/meminfo"), "MemAvailable")
+    left = available_mib()
     if left is not None and left < limits.spare_mib:
         return f"ended at {peak_mib:.0f} MiB of memory, when the machine had {left:.0f} MiB left"
     return ""
@@ -98,13 +98,4 @@ def _offer_to_the_kernel(pid: int) -> None:
 
 
 def _resident_mib(pid: int) -> float:
-    return _mib_in(Path(f"/proc/{pid}/status"), "VmHWM") or 0.0
-
-
-def _mib_in(path: Path, entry: str) -> float | None:
-    """A line such as ``MemAvailable: 1024 kB``; None where the system has no such file."""
-    try:
-        found = re.search(rf"^{entry}:\s+(\d+) kB", path.read_text(encoding="ascii"), re.MULTILINE)
-    except (OSError, UnicodeDecodeError):
-        return None
-    return int(found[1]) / 1024 if found else None
+    return mib_in(Path(f"/proc/{pid}/status"), "VmHWM") or 0.0
