@@ -113,6 +113,11 @@ def test_clips_that_cannot_be_are_refused() -> None:
         clip([0, 1, 2], [0, 1, 0])
     with pytest.raises(ValueError, match=r"must be \[n, d\]"):
         Clip("open", np.zeros((3, 2), dtype=np.float32), np.zeros(2, dtype=np.int64))
+    with pytest.raises(DataError, match="finite, found 1 of 3 frames .* the first 1"):
+        clip([0, np.nan, 2], [0, 0, 1])
     one = clip([0, 1], [0, 1])
     with pytest.raises(DataError, match="two test clips"):
         measure([one], [one])
+    flat = clip([0, 1], [2, 2])
+    with pytest.raises(DataError, match="of 'open' must show 2 phases at least, found phase 2"):
+        measure([flat, flat], [flat, flat])

@@ -4,13 +4,17 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from detach.baseline_config import CavMaeConfig, ComodoConfig, PrimusConfig
 from detach.baselines import cav_mae, primus
 from detach.baselines.batch import Batch
 from detach.baselines.comodo import Comodo
 from detach.config import EncoderConfig
+from detach.errors import UsageError
 from detach.key_queue import KeyQueue
 
 
@@ -33,6 +37,18 @@ def test_the_queue_forgets_the_oldest_and_knows_whose_keys_it_holds() -> None:
     queue.push(keys[:1], torch.tensor([5]))
     again.push(keys[:1], torch.tensor([5]))
     assert torch.equal(queue.keys, again.keys)
+
+
+def test_the_nearest_key_is_the_same_under_autocast() -> None:
+    queue = KeyQueue(500, 16)
+    queue.push(torch.randn(500, 16, generator=generator()), torch.arange(500))
+    query = torch.randn(200, 16, generator=torch.Generator().manual_seed(1))
+    found = queue.nearest(query, torch.arange(500, 700))
+    with torch.autocast("cpu", torch.bfloat16):
+        again = queue.nearest(query, torch.arange(500, 700))
+    assert found is not None
+    assert again is not None
+    assert torch.equal(found, again)
 
 
 def generator() -> torch.Generator:
@@ -108,6 +124,18 @@ def test_comodo_can_be_probed_at_its_head() -> None:
     assert kept.describe(batch().samples)[1].shape == (6, 32)
 
 
+def test_comodo_compares_in_full_precision() -> None:
+    model = Comodo(3, EncoderConfig(width=16), ComodoConfig(output=30))
+    model.add_module("sensor", nn.Flatten())
+    model.add_module("student_head", nn.Identity())
+    taught = F.normalize(torch.randn(20, 30, generator=generator()), dim=1)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(model.losses(batch(length=10), taught, KeyQueue(9, 30))["distil"])
+    assert torch.equal(*found)
+
+
 def test_a_spectrogram_shows_the_pitch() -> None:
     settings = CavMaeConfig()
     t = torch.arange(128) / 128
@@ -117,6 +145,23 @@ def test_a_spectrogram_shows_the_pitch() -> None:
     loudest = made[:, 0, :, 8:24].mean(dim=2).argmax(dim=1).tolist()
     expected = [f / 64 * 31 for f in (8.0, 32.0, 56.0)]
     np.testing.assert_allclose(loudest, expected, atol=1.1)
+
+
+def test_a_channel_that_never_stirred_does_not_explode() -> None:
+    made = cav_mae.Spectrogram(2, CavMaeConfig())
+    still = torch.randn(8, 128, 2, generator=generator())
+    still[:, :, 1] = 0.0
+    for _ in range(200):
+        made(still)
+    made.eval()
+    before = made(still)
+    stirred = still.clone()
+    stirred[:, :, 1] = still[:, :, 0]
+    assert made(stirred)[:, 1].abs().max() <= cav_mae.LOUDEST
+    assert torch.equal(made(stirred)[:, 0], before[:, 0])
+    rare = torch.zeros(64, 128, 2)
+    rare[0, 64, 0] = 1.0
+    assert made.train()(rare).max() > cav_mae.LOUDEST  # in training nothing is cut off
 
 
 def test_patches_hold_every_pixel_once_and_know_their_place() -> None:
@@ -135,6 +180,19 @@ def test_no_patch_is_left_twice_and_one_is_always_hidden() -> None:
     assert all(len(set(row.tolist())) == 5 for row in left)
     assert cav_mae._left(5, 2, 0.01, generator()).shape == (5, 1)
     assert cav_mae._left(5, 20, 0.99, generator()).shape == (5, 1)
+
+
+def test_a_video_of_one_patch_is_refused_and_of_two_is_not() -> None:
+    config = EncoderConfig(width=16)
+    for tubelet, patches in ((6, 1), (3, 2)):
+        settings = CavMaeConfig(depth=1, samples=64, bins=64, hop=1, patch=32, tubelet=tubelet)
+        model = cav_mae.CavMae(3, config, settings)
+        assert model._patches("video", batch().video)[0].shape[1] == patches
+        if patches > 1:
+            assert model.losses(batch())["masked"].isfinite()
+            continue
+        with pytest.raises(UsageError, match=r"got 1 of 6 frames of 16 x 20 pixels; lower either"):
+            model.losses(batch())
 
 
 def test_a_masked_autoencoder_learns_to_draw() -> None:

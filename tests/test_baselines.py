@@ -16,6 +16,7 @@ from detach.baseline_config import (
     PrimusConfig,
     steps_left,
 )
+from detach.baselines.comodo import Comodo
 from detach.baselines.imu2clip import Imu2Clip
 from detach.config import EncoderConfig, Method, RunConfig, override, preset
 from detach.course import Course
@@ -244,6 +245,44 @@ def test_a_queue_longer_than_the_data_is_refused(
         train(material, tmp_path / "run", config, say=quiet)
 
 
+@pytest.mark.parametrize(
+    ("count", "stage2", "said"),
+    [
+        (48, {"epochs": 0}, r"stage2\.epochs must be >= 1 for --method comodo, got 0"),
+        (47, {"batch_size": 2}, r"stage2\.batch_size must be >= 3 .* 47 windows, got 2"),
+        (1, {}, r"stage2\.batch_size must be >= 3 .* 1 windows"),
+    ],
+)
+def test_a_student_that_cannot_learn_is_refused(
+    tmp_path: Path, count: int, stage2: dict[str, Any], said: str
+) -> None:
+    config = small(method="comodo", stage1={"epochs": 1}, stage2=stage2)
+    with pytest.raises(UsageError, match=said):
+        fit(drawn(60, 3), np.arange(count), config, tmp_path, say=quiet)
+
+
+def test_a_student_learns_from_pairs_of_windows(tmp_path: Path) -> None:
+    stage2 = {"epochs": 1, "batch_size": 2}
+    config = small(method="comodo", comodo={"teacher_epochs": 0}, stage2=stage2)
+    fit(drawn(60, 3), np.arange(6), config, tmp_path, say=quiet)
+
+
+def test_the_teacher_speaks_in_full_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rounded = Comodo.teach, []
+
+    def teach(self: Comodo, features: Tensor) -> Tensor:
+        rounded.append(torch.is_autocast_enabled("cpu"))
+        return real(self, features)
+
+    monkeypatch.setattr(Comodo, "teach", teach)
+    untaught = {"comodo": {"teacher_epochs": 0}, "stage2": {"epochs": 1}}
+    config = small(method="comodo", precision="bfloat16", **untaught)
+    fit(drawn(60, 3), np.arange(48), config, tmp_path, say=quiet)
+    assert rounded == [False]
+
+
 def test_the_teacher_of_comodo_stands_still_while_the_student_learns(
     material: Material, tmp_path: Path
 ) -> None:
@@ -270,7 +309,12 @@ def test_the_teacher_of_comodo_stands_still_while_the_student_learns(
     [
         ({"cav_mae": {"bins": 30}}, "bins must be a multiple of patch"),
         ({"cav_mae": {"hop": 5}}, "hop must be so that"),
+        (
+            {"cav_mae": {"samples": 128, "bins": 32, "patch": 32}},
+            "patch must be so small that 32 x 32 are 2",
+        ),
         ({"primus": {"views": ("spin",)}}, "views must be some of"),
+        ({"primus": {"views": ()}}, "views must be one at least where self_share"),
         ({"comodo": {"output": 7}}, "output must be even"),
         ({"imu2clip": {"samples": 10}}, "samples must be >= 168"),
     ],
@@ -278,6 +322,10 @@ def test_the_teacher_of_comodo_stands_still_while_the_student_learns(
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         small(**changes)
+
+
+def test_views_may_be_none_where_none_is_compared() -> None:
+    assert small(primus={"views": (), "self_share": 0.0}).primus.views == ()
 
 
 def test_the_temperature_of_imu2clip_is_learned(material: Material, tmp_path: Path) -> None:

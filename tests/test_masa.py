@@ -211,6 +211,12 @@ def test_one_clip_teaches_nothing() -> None:
     [
         ({"width": 20, "heads": 8}, "width must be a multiple of 2 heads"),
         ({"cut": 0.5}, "cut must"),
+        ({"heads": 0}, "heads must be >= 1"),
+        ({"speed": -1.0}, "speed must"),
+        ({"learning_rate": -1.0}, "learning_rate must"),
+        ({"cluster_weight": float("nan")}, "cluster_weight must"),
+        ({"unsteady": -0.1}, "unsteady must"),
+        ({"place": float("inf")}, "place must"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, object], said: str) -> None:

@@ -56,7 +56,10 @@ def spoil(monkeypatch: pytest.MonkeyPatch, stage: str, batches: tuple[int, ...])
 
 @pytest.mark.parametrize(
     ("method", "stage"),
-    [("detach", "stage1"), ("detach", "stage2"), ("global", "global"), ("supervised",) * 2],
+    [
+        *(("detach", "stage1"), ("detach", "stage2"), ("global", "global")),
+        *(("comodo", "student"), ("supervised", "supervised")),
+    ],
 )
 def test_a_batch_that_is_no_number_is_left_out(
     material: Material,
@@ -78,6 +81,19 @@ def test_a_batch_that_is_no_number_is_left_out(
     assert counted[-1] == 3
     for name, value in weights(tmp_path / "run").items():
         assert value.isfinite().all(), name
+
+
+def test_the_teacher_keeps_its_scale_where_the_first_batch_is_left_out(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(method="comodo", stage1={"epochs": 1}, stage2={"epochs": 1})
+    train(material, tmp_path / "whole", config, say=quiet)
+    spoil(monkeypatch, "student", (1,))
+    train(material, tmp_path / "spoiled", config, say=quiet)
+    whole, spoiled = weights(tmp_path / "whole"), weights(tmp_path / "spoiled")
+    assert whole["mean"].abs().max() > 0
+    for name in ("mean", "std"):
+        assert torch.equal(spoiled[name], whole[name]), name
 
 
 def test_three_in_a_row_end_the_run(

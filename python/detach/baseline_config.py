@@ -87,6 +87,8 @@ class PrimusConfig:
         check("temperature", self.temperature, 1e-2 <= self.temperature <= 100, "in [0.01, 100]")
         known = set(View.__args__)  # type: ignore[attr-defined]
         check("views", self.views, set(self.views) <= known, f"some of {', '.join(sorted(known))}")
+        some = bool(self.views) or self.self_share == 0
+        check("views", self.views, some, "one at least where self_share is above 0")
         check("self_share", self.self_share, 0 <= self.self_share < 1, "in [0, 1)")
         check("queue", self.queue, self.queue is None or self.queue >= 2, ">= 2")
         check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
@@ -156,6 +158,9 @@ class CavMaeConfig:
         check("bins", self.bins, fits, f"a multiple of patch, {self.patch}")
         steps = self.samples // self.hop
         check("hop", self.hop, steps % self.patch == 0, f"so that samples / hop is {self.patch} k")
+        patches = (self.bins // self.patch) * (steps // self.patch)
+        must = f"so small that {self.bins} x {steps} are 2 patches at least, one of them hidden"
+        check("patch", self.patch, patches >= 2, must)
         check("tubelet", self.tubelet, self.tubelet >= 1, ">= 1")
         check("depth", self.depth, self.depth >= 1, ">= 1")
         for name in ("sensor_mask", "video_mask"):
@@ -198,6 +203,7 @@ class MasaConfig:
     steps: int = 300
 
     def __post_init__(self) -> None:
+        check("heads", self.heads, self.heads >= 1, ">= 1")
         fits = self.width >= 8 and self.width % (2 * self.heads) == 0
         check("width", self.width, fits, f"a multiple of 2 heads, {2 * self.heads}")
         check("layers", self.layers, self.layers >= 1, ">= 1")
@@ -205,8 +211,14 @@ class MasaConfig:
         for name in ("temperature", "cluster_temperature"):
             value = getattr(self, name)
             check(name, value, 1e-3 <= value <= 100, "in [0.001, 100]")
+        for name in ("cluster_weight", "unsteady", "place"):
+            value = getattr(self, name)
+            check(name, value, 0 <= value < math.inf, ">= 0 and finite")
+        check("speed", self.speed, 0 <= self.speed <= 10, "in [0, 10]")
         check("cut", self.cut, 0 <= self.cut < 0.5, "in [0, 0.5)")
         check("chance", self.chance, 0 <= self.chance <= 1, "in [0, 1]")
+        rate = self.learning_rate
+        check("learning_rate", rate, 0 < rate < math.inf, "> 0 and finite")
         check("batch_size", self.batch_size, self.batch_size >= 2, ">= 2")
         check("steps", self.steps, self.steps >= 1, ">= 1")
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detach.optimizers import full_precision
+
 
 class KeyQueue:
     """The last ``size`` keys pushed, [Q, D], and whose they are; all tensors, for checkpoints."""
@@ -60,7 +62,9 @@ class KeyQueue:
         None while some query has no other.
         """
         width = query.shape[1]
-        near = F.normalize(query, dim=1) @ F.normalize(self.keys[:, :width], dim=1).to(query).T
+        keys = F.normalize(self.keys[:, :width], dim=1).to(query)
+        with full_precision(query.device):
+            near = F.normalize(query, dim=1) @ keys.T
         barred = self.barred(window.to(query.device))
         if bool(barred.all(dim=1).any()):
             return None

@@ -54,7 +54,7 @@ def fit(
 
     Raises:
         ValueError: No rival, windows too short for it, or a video encoder that it cannot take.
-        UsageError: A queue longer than there are windows.
+        UsageError: As `train_rival`.
     """
     if config.method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {config.method!r}")
@@ -74,7 +74,8 @@ def train_rival(
     """Trains on the windows ``index``.
 
     Raises:
-        UsageError: A queue longer than there are windows.
+        UsageError: A queue longer than there are windows, or settings by which a part of the rival
+            cannot learn.
     """
     loop = _Loop(model, windows, index, course, config)
     epochs = config.stage1.epochs + config.stage2.epochs
@@ -94,6 +95,7 @@ def train_rival(
 
 def _train_comodo(model: Comodo, loop: "_Loop") -> None:
     """First the teacher by itself, then the student from the teacher."""
+    _check_student(loop)
     epochs = model.settings.teacher_epochs
     epochs = loop.config.stage1.epochs if epochs is None else epochs
     empty = KeyQueue(1, model.settings.output)
@@ -103,11 +105,32 @@ def _train_comodo(model: Comodo, loop: "_Loop") -> None:
     student = [*model.sensor.parameters(), *model.student_head.parameters()]
     state = _Taught(model, loop)
     loop.run("student", loop.config.stage2.epochs, state.losses, trained=student,
-             parts={"queue": state}, still=(model.video, model.teacher_head))  # fmt: skip
+             parts={"queue": state}, still=(model.video, model.teacher_head),
+             before=state.ready)  # fmt: skip
+
+
+def _check_student(loop: "_Loop") -> None:
+    """That it learns at all, and from no window by itself.
+
+    Raises:
+        UsageError: It does not.
+    """
+    stage, count = loop.config.stage2, len(loop.index)
+    if stage.epochs < 1:
+        raise UsageError(
+            f"stage2.epochs must be >= 1 for --method comodo, got {stage.epochs}: its student "
+            "learns in stage 2 alone, and stage 1 is its teacher's"
+        )
+    if count < 2 * -(-count // stage.batch_size):
+        raise UsageError(
+            f"stage2.batch_size must be >= 3 for --method comodo and {count} windows, got "
+            f"{stage.batch_size}: one batch would be a single window, by which the student's head "
+            "cannot be normalised"
+        )
 
 
 class _Taught:
-    """The frozen teacher's vectors of all windows, and the queue; made when first needed."""
+    """The frozen teacher's vectors of all windows, and the queue."""
 
     def __init__(self, model: Comodo, loop: "_Loop") -> None:
         self._model, self._loop = model, loop
@@ -116,18 +139,21 @@ class _Taught:
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Of the student."""
-        taught = self._vectors()
-        self._queue = self._queue or start_queue(self._model, taught, self._loop.config.seed)
-        return self._model.losses(batch, taught, self._queue)
+        return self._model.losses(batch, *self.ready())
 
     @torch.no_grad()
-    def _vectors(self) -> Tensor:
-        # Not sooner: a run that resumes has its weights back only here.
+    def ready(self) -> tuple[Tensor, KeyQueue]:
+        """Vectors and queue, made when first asked for.
+
+        That must be when a run that resumes has its weights back, and outside a step: what one does
+        to buffers is taken back where its batch is left out, and autocast would round.
+        """
         if self._taught is None:
             features = self._loop.clip_features(self._model.video)
             self._model.freeze_teacher(features)
             self._taught = self._model.teach(features)
-        return self._taught
+        self._queue = self._queue or start_queue(self._model, self._taught, self._loop.config.seed)
+        return self._taught, self._queue
 
     def state_dict(self) -> dict[str, object]:
         """Of the queue; empty before there is one."""
@@ -164,9 +190,13 @@ class _Loop:
         trained: Iterable[nn.Parameter] | None = None,
         parts: Mapping[str, Stateful] | None = None,
         still: Iterable[nn.Module] = (),
+        before: Callable[[], object] | None = None,
         after: Callable[[Batch], None] | None = None,
     ) -> None:
-        """Goes down the sum of ``losses``, keeping ``still`` in eval mode."""
+        """Goes down the sum of ``losses``, keeping ``still`` in eval mode.
+
+        ``before`` is called at the start of each epoch, ``after`` with each batch that counted.
+        """
         stage, course = self.config.stage2, self.course
         a_epoch = -(-len(self.index) // stage.batch_size)
         parameters = self.model.parameters() if trained is None else trained
@@ -174,6 +204,8 @@ class _Loop:
         stepper = Stepper(parameters, stage, steps, self.config, self.device, buffers=buffers)
         saved: dict[str, Stateful] = {"model": self.model, "stepper": stepper, **(parts or {})}
         for _ in course.epochs(name, epochs, saved):
+            if before is not None:
+                before()
             self.model.train()
             for module in still:
                 module.eval()

@@ -1,7 +1,8 @@
 """Phase classification, Kendall's tau, phase progression and AP@K. No torch.
 
-Definitions as in CASA (Kwon et al., CVPR 2022) and, for AP@K, CARL (Chen et al., CVPR 2022). A clip
-is one action from beginning to end; n frames, d numbers of a feature, P phases, E = P - 1 events.
+Definitions as in CASA (Kwon et al., CVPR 2022) and, for AP@K, CARL (Chen et al., CVPR 2022); but
+CASA takes tau with stride 2, of every other frame, and this of every frame. A clip is one action
+from beginning to end; n frames, d numbers of a feature, P phases, E = P - 1 events.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,13 @@ class Clip:
             )
         if len(self.phase) < 2 or (np.diff(self.phase) < 0).any():
             raise ValueError("a clip needs 2 frames at least, in phases that never fall")
+        wrong = np.flatnonzero(~np.isfinite(self.features).all(axis=1))
+        if len(wrong):
+            raise DataError(
+                f"a clip of {self.action!r}: features must be finite, found {len(wrong)} of "
+                f"{len(self.phase)} frames where they are not, the first {wrong[0]}; look at "
+                "the weights of the encoder and at what it was given"
+            )
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ def measure(train: Sequence[Clip], test: Sequence[Clip], *, seed: int = 0) -> Al
     """All measures. Classifier and regression learn on ``train``, one of each an action.
 
     Raises:
-        DataError: No action has two test clips, or none has clips to learn from.
+        DataError: No action has two test clips, or none has clips to learn from, or those of one
+            show a single phase.
     """
     pairs = [
         ([c for c in train if c.action == name], [c for c in test if c.action == name])
@@ -70,6 +79,8 @@ def measure(train: Sequence[Clip], test: Sequence[Clip], *, seed: int = 0) -> Al
     pairs = [(mine, tested) for mine, tested in pairs if mine and len(tested) > 1]
     if not pairs:
         raise DataError("alignment needs an action with a training clip and two test clips")
+    for mine, _ in pairs:
+        _check_phases(mine)
     asked = [c for _, tested in pairs for c in tested]
     within = [average_precision(tested, NEAREST) for _, tested in pairs]
     return Alignment(
@@ -79,6 +90,20 @@ def measure(train: Sequence[Clip], test: Sequence[Clip], *, seed: int = 0) -> Al
         {k: _mean(found[k] for found in within) for k in NEAREST},
         average_precision(asked, NEAREST),
     )
+
+
+def _check_phases(train: Sequence[Clip]) -> None:
+    """That there is something to tell apart.
+
+    Raises:
+        DataError: All training clips of an action show the same phase.
+    """
+    shown = np.unique(np.concatenate([c.phase for c in train]))
+    if len(shown) < 2:
+        raise DataError(
+            f"training clips of {train[0].action!r} must show 2 phases at least, found phase "
+            f"{shown[0]} alone in {len(train)}; give clips of whole actions, or leave it out"
+        )
 
 
 def phase_accuracy(

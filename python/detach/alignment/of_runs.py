@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detach.alignment.measures import Clip
 from detach.alignment.phases import phase_at, uses_in
 from detach.assess import embed_sensors
-from detach.data.recording import Dataset, read_dataset
+from detach.data.recording import DATASET_FILE, Dataset, read_dataset
 from detach.data.windows import Windows, load_windows
 from detach.errors import DataError, UsageError
 from detach.model import Run, Supervised, build, load_run
@@ -50,16 +50,15 @@ def clips_of_run(
         recordings: Taken of each part, at most.
 
     Raises:
-        UsageError: A supervised run, which has no embedding.
-        DataError: Its data are not simulated, or by another version.
+        UsageError: A supervised run, which has no embedding, one that drew its parts itself, or
+            no recordings.
+        DataError: Its data are not simulated, or by another version, or lack a part.
     """
     run = load_run(folder)
     if isinstance(run.model, Supervised):
         raise UsageError(f"{folder}: a supervised run has no embedding to measure")
     dataset = read_dataset(run.data)
-    parts = {p: tuple(dataset.splits.get(p, ()))[:recordings] for p in ("train", "test")}
-    if not all(parts.values()):
-        raise DataError(f"{dataset.folder}: dataset.json must name the parts train and test")
+    parts = _parts(run, dataset, recordings)
     say(f"windows every {HOP_S:g} s of {', '.join(n for names in parts.values() for n in names)}")
     cuts = {part: _cut(run, dataset, names) for part, names in parts.items()}
     fresh = build(
@@ -78,6 +77,31 @@ def clips_of_run(
         found[name] = (seen[0], seen[1])
     plain = [cut.seen_by(raw_statistics(cut.windows.samples)) for cut in cuts.values()]
     return {**found, "raw statistics": (plain[0], plain[1])}
+
+
+def _parts(run: Run, dataset: Dataset, most: int) -> Mapping[str, Sequence[str]]:
+    """Recordings that teach phases, and those that are asked, of which no encoder saw anything.
+
+    Raises:
+        UsageError: The run drew its parts itself, or ``most`` is not positive.
+        DataError: dataset.json leaves a part empty.
+    """
+    if most < 1:
+        raise UsageError(f"recordings must be >= 1, as so many of each part are taken, got {most}")
+    if (by := run.config.split.by) != "dataset":
+        raise UsageError(
+            f"{run.folder}: split.by must be dataset, got {by}: the run drew its parts itself and "
+            "may have learned from what dataset.json names as test; train one with split.by=dataset"
+        )
+    path, seen = dataset.folder / DATASET_FILE, set(dataset.splits.get("pretrain", ()))
+    train = dataset.splits.get("train", ())
+    test = [name for name in dataset.splits.get("test", ()) if name not in seen]
+    if not (train and test):
+        raise DataError(
+            f"{path}: splits must name recordings of train, and of test some that are not in "
+            f"pretrain, found {len(train)} and {len(test)}; name others, and train again"
+        )
+    return {"train": train[:most], "test": test[:most]}
 
 
 def _cut(run: Run, dataset: Dataset, names: Sequence[str]) -> Cuts:

@@ -22,6 +22,7 @@ from detach.baselines.batch import Batch
 from detach.baselines.embedding import description, halves
 from detach.config import EncoderConfig
 from detach.encoders import centred, resize_samples
+from detach.errors import UsageError
 from detach.video_encoders import shrink
 
 Modality = Literal["sensor", "video"]
@@ -30,6 +31,9 @@ DECODER_BLOCKS, DECODER_SHARE = 2, 4
 """The decoder has a quarter of the width, as in EVI-MAE: it sees all patches and costs most."""
 QUIETEST = 1e-6
 """Power below which a spectrogram is silent: -60 dB."""
+LOUDEST = 20.0
+"""Standard deviations from the mean that a trained network is shown at most. Windows of the sample
+reach 14; a channel that never stirred in training would reach thousands."""
 
 
 class Spectrogram(nn.Module):
@@ -56,7 +60,9 @@ class Spectrogram(nn.Module):
         frames = padded.unfold(2, s.window, s.hop)[:, :, : s.samples // s.hop]
         parts = frames @ self.basis.T
         power = parts.square().unflatten(3, (2, s.bins)).sum(dim=3)
-        return self.scale(power.clamp(min=QUIETEST).log10().transpose(2, 3))  # type: ignore[no-any-return]
+        picture: Tensor = self.scale(power.clamp(min=QUIETEST).log10().transpose(2, 3))
+        # In training it is the batch's own statistics, and something rare is no fault of theirs.
+        return picture if self.training else picture.clamp(-LOUDEST, LOUDEST)
 
 
 class Block(nn.Module):
@@ -147,7 +153,11 @@ class CavMae(nn.Module):
         return description(self.encode_sensors(samples)[0])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """What was hidden, drawn again; and the contrast of what was left, video to sensors."""
+        """What was hidden, drawn again; and the contrast of what was left, video to sensors.
+
+        Raises:
+            UsageError: The video is a single patch.
+        """
         s = self.settings
         seen: dict[Modality, tuple[Tensor, Tensor]] = {}
         left: dict[Modality, Tensor] = {}
@@ -158,6 +168,13 @@ class CavMae(nn.Module):
         tokens: dict[Modality, Tensor] = {}
         for kind, source, hidden in inputs:
             patches, place = self._patches(kind, source)
+            if patches.shape[1] < 2:
+                frames, height, width = source.shape[1:4]
+                raise UsageError(
+                    f"cav_mae.patch = {s.patch} and cav_mae.tubelet = {s.tubelet} must leave 2 "
+                    f"patches at least of the video, one shown and one hidden, got 1 of {frames} "
+                    f"frames of {height} x {width} pixels; lower either"
+                )
             left[kind] = _left(len(patches), patches.shape[1], hidden, batch.generator).to(
                 patches.device
             )

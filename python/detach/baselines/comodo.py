@@ -19,6 +19,7 @@ from detach.baselines.embedding import description, halves
 from detach.config import EncoderConfig
 from detach.encoders import SensorTemporalEncoder
 from detach.key_queue import KeyQueue
+from detach.optimizers import full_precision
 from detach.video_encoders import shrink, video_tower
 
 QUEUE_MOST = 16384
@@ -105,14 +106,16 @@ class Comodo(nn.Module):
         Args:
             batch: The windows.
             taught: The teacher's vectors of all windows, [N, output].
-            queue: Some of them; those of the batch join.
+            queue: Some of them; those of the batch join. Of a batch larger than the queue only the
+                last stay, and the first windows are compared without their own target.
         """
         mine = taught[batch.window.to(taught.device)]
         queue.push(mine.cpu(), batch.window.cpu())
         keys = queue.filled.to(mine)
         said = F.normalize(self.student_head(self.sensor(batch.samples)).float(), dim=1)
-        target = (mine @ keys.T / self.settings.teacher_temperature).softmax(dim=1)
-        guess = (said @ keys.T / self.settings.student_temperature).log_softmax(dim=1)
+        with full_precision(said.device):
+            target = (mine @ keys.T / self.settings.teacher_temperature).softmax(dim=1)
+            guess = (said @ keys.T / self.settings.student_temperature).log_softmax(dim=1)
         return {"distil": -(target * guess).sum(dim=1).mean()}
 
 
