@@ -96,6 +96,15 @@ def test_logits_give_gradient_to_features_only() -> None:
     assert not state.centroids.requires_grad
 
 
+def test_cosines_are_exact_under_autocast() -> None:
+    state = OnlineClustering.start(blobs((30, 20)), 2, seed=0)
+    features = blobs((5, 5))
+    exact = state.logits(features, 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(state.logits(features, 0.1), exact)
+        assert state.logits(features.bfloat16(), 0.1).dtype == torch.float32
+
+
 def test_windows_that_are_all_alike_are_halved_too() -> None:
     state = OnlineClustering.start(blobs((60, 30)), 3, seed=0)
     state.memory_bank.rows = torch.eye(16)[:1].expand(90, 16).clone()

@@ -114,6 +114,13 @@ def test_cluster_loss_divides_by_windows_and_scales_weights() -> None:
     assert eq.cluster_loss(logits, label, size).item() == pytest.approx(by_hand.item(), rel=1e-6)
 
 
+def test_cluster_sizes_may_be_beyond_float16() -> None:
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    label, size = torch.arange(6) % 3, torch.tensor([70_000, 80_000, 300])
+    exact = eq.cluster_loss(logits, label, size).item()
+    assert eq.cluster_loss(logits.half(), label, size).item() == pytest.approx(exact, rel=5e-3)
+
+
 def test_cluster_loss_of_no_windows_is_nothing() -> None:
     none = torch.zeros(0, dtype=torch.long)
     assert eq.cluster_loss(torch.zeros(0, 2), none, torch.tensor([4, 1])).item() == 0.0

@@ -36,6 +36,16 @@ def test_agreement_is_beyond_chance(a: list[int], b: list[int], index: float) ->
     assert adjusted_rand(np.array(a), np.array(b)) == pytest.approx(index)
 
 
+def test_windows_that_are_all_alike_have_no_places() -> None:
+    alike = np.tile(np.eye(8, dtype=np.float32)[:1], (400, 1))
+    with pytest.raises(ValueError, match="not all alike"):
+        choose(stability(alike, seed=0))
+    two = np.eye(8, dtype=np.float32)[np.arange(400) % 2]
+    curve = stability(two, seed=0)
+    assert [point.clusters for point in curve] == [2]
+    assert choose(curve) == 2
+
+
 def test_clear_groups_are_counted() -> None:
     rng = np.random.default_rng(0)
     for groups in (3, 5):

@@ -3,6 +3,7 @@
 import torch
 
 from detach import signs
+from detach.config import SpatialStageConfig
 
 
 def test_collapse_and_unsettled_labels() -> None:
@@ -41,3 +42,23 @@ def test_false_negatives_apart() -> None:
     assert signs.twin_similarity(place, apart, raw) < 0.2
     assert signs.twin_similarity(place, together, raw) > 0.99
     assert signs.twin_similarity(torch.arange(60), apart, raw) == 1.0
+
+
+def test_features_that_collapsed_rank_at_chance() -> None:
+    """Where all are alike the right partner is found by chance, which is no success."""
+    place, random = torch.zeros(40, dtype=torch.long), features(40, 0)
+    same = torch.ones(40, 32)
+    for video, sensor in ((random, same), (same, random), (same, same)):
+        assert abs(signs.same_place_rank(place, video, sensor) - 0.5) < 0.01
+    assert signs.same_place_rank(place, random, random) == 0.0
+
+
+def test_a_schedule_that_leaves_a_part_out_is_told() -> None:
+    def told(epochs: int, *, stage2: bool = True) -> list[str]:
+        stage = SpatialStageConfig(epochs=epochs, warmup_epochs=5, joint_epochs=3)
+        return [name for name, _ in signs.of_schedule(stage, stage2=stage2)]
+
+    assert told(5) == ["video never learned"]
+    assert told(8) == ["nothing refined"]
+    assert told(9) == []
+    assert told(5, stage2=False) == ["nothing refined"]

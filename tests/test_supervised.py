@@ -10,6 +10,7 @@ import pytest
 from detach.baseline_config import SupervisedConfig
 from detach.config import RunConfig, override, preset
 from detach.data.splits import few_of_each
+from detach.material import as_trained_on
 from detach.reproduce import costs
 from detach.reproduce.costs import Costs
 from detach.reproduce.rows import configured
@@ -85,3 +86,17 @@ def test_every_seed_of_a_row_is_given_other_labels() -> None:
     drawn = [few_of_each(np.arange(120), labels, 5, row.labels_seed).tolist() for row in rows]
     assert drawn[0] != drawn[1] == drawn[2]
     assert {row.seed for row in rows} == {0}
+
+
+def test_false_activations_are_in_what_it_learns_from(tiny_dataset: Path) -> None:
+    config = few(augment={"false_per_min": 20.0}, split={"labels": None})
+    material = load_material(tiny_dataset, config, quiet)
+    changed = as_trained_on(material, config).samples != material.windows.samples
+    touched = changed.any(axis=(1, 2))
+    assert touched[material.parts["train"]].mean() > 0.5
+    assert not touched[material.parts["test"]].any()
+
+
+def test_it_needs_no_windows_without_labels(material: Material, tmp_path: Path) -> None:
+    material.parts["pretrain"] = material.parts["pretrain"][:3]
+    assert epochs_of(material, tmp_path / "run", few())

@@ -14,6 +14,7 @@ from torch import Tensor
 from detach import equations
 from detach.config import SpatialStageConfig
 from detach.distributed import ALONE, Bank, World
+from detach.optimizers import full_precision
 
 
 @dataclass
@@ -58,7 +59,10 @@ class OnlineClustering:
 
     def logits(self, features: Tensor, temperature: float) -> Tensor:
         """Cosine to the centroids over ``temperature``, [n, K]; gradient to ``features`` only."""
-        return F.normalize(features, dim=1) @ self._directions.to(features.device).T / temperature
+        kind = torch.promote_types(features.dtype, torch.float32)
+        with full_precision(features.device):
+            towards = F.normalize(features.to(kind), dim=1)
+            return towards @ self._directions.to(features.device).T / temperature
 
     @property
     def _directions(self) -> Tensor:

@@ -157,7 +157,7 @@ class EncoderConfig:
     flow: bool = False
     """Adds two channels of dense optical flow (DIS) to the frame differences."""
     motion_pooling: Literal["signed-absolute", "telescoped"] = "signed-absolute"
-    """Over time: [mean, mean of absolute values] of the motion features, or last minus first."""
+    """Over time: [mean, mean absolute change] of the motion features, or last minus first."""
     motion_size_px: int | None = None
     """Side to which frame differences are averaged before the 3-D convolutions; None keeps it."""
 

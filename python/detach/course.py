@@ -8,7 +8,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +50,15 @@ MOST_SKIPPED = 3
 """Batches in a row that may give no finite loss and gradient."""
 
 Batch = TypeVar("Batch")
+
+
+def batches_in(count: int, batch_size: int) -> int:
+    """How many batches an epoch of ``count`` windows has.
+
+    None is of a single window, which has no negative and no batch statistics: then fewer are
+    larger.
+    """
+    return max(1, min(math.ceil(count / batch_size), count // 2))
 
 
 class Course:
@@ -111,6 +120,11 @@ class Course:
     def progress(self) -> float:
         """Share of the stage's epochs that are done, this one included."""
         return (self.epoch + 1) / self._clock.total
+
+    @property
+    def resumed_at(self) -> str | None:
+        """The stage that is taken up, before it is."""
+        return self._resume
 
     def done(self, stage: str) -> bool:
         """Whether the run that is resumed had left ``stage`` behind."""
@@ -175,7 +189,7 @@ class Course:
             UsageError: More processes than windows in a batch.
         """
         order = self._random().permutation(count)
-        pieces = np.array_split(order, max(1, math.ceil(count / batch_size)))
+        pieces = np.array_split(order, batches_in(count, batch_size))
         if len(pieces[-1]) < self.world.size:
             raise self.world.once(
                 UsageError(
@@ -269,12 +283,13 @@ class Course:
         self._compare()
         self._clock.say(self._line(1.0, facts), self.say, force=True)
 
-    def warn(self, sign: str, text: str) -> None:
-        """A known failure signature, in words with its remedy; said once a run."""
-        if sign not in self.extra.setdefault("warned", []):
-            self.extra["warned"].append(sign)
-            self._write({"stage": self._stage, "epoch": self.epoch + 1, "warning": text})
-            self._clock.say(f"warning: {text}", self.say, force=True)
+    def warn(self, found: Iterable[tuple[str, str]]) -> None:
+        """Known failure signatures, in words with their remedies; each is said once a run."""
+        for sign, text in found:
+            if sign not in self.extra.setdefault("warned", []):
+                self.extra["warned"].append(sign)
+                self._write({"stage": self._stage, "epoch": self.epoch + 1, "warning": text})
+                self._clock.say(f"warning: {text}", self.say, force=True)
 
     def save(self) -> None:
         """Writes the newest checkpoint; all processes call it, each has rows of the bank."""

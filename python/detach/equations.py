@@ -58,7 +58,8 @@ def cluster_loss(logits: Tensor, label: Tensor, cluster_size: Tensor) -> Tensor:
     Weights have mean 1 over the clusters that are not empty; as printed, without that scale, the
     loss shrinks with the data set (a cluster of 600 windows weighs 0.04). Divides by N; 0 if none.
     """
-    weight = cluster_size.clamp(min=1).to(logits.dtype).rsqrt()
+    kind = torch.promote_types(logits.dtype, torch.float32)  # a size may be beyond float16
+    weight = cluster_size.clamp(min=1).to(kind).rsqrt()
     occupied = cluster_size > 0
     weight = weight / weight[occupied].mean()
     picked = logits.log_softmax(dim=1).gather(1, label[:, None]).squeeze(1)

@@ -54,9 +54,14 @@ def load_material(data: Path, config: RunConfig, say: Say) -> Material:
     return Material(dataset, windows, parts, track)
 
 
+def trained_on(material: Material, config: RunConfig) -> NDArray[np.int64]:
+    """The windows that the method learns from [n]."""
+    return material.parts["train" if config.method == "supervised" else "pretrain"]
+
+
 def as_trained_on(material: Material, config: RunConfig) -> Windows:
-    """The windows with what ``config.augment`` does to those of the pretraining part for good."""
-    windows, index = material.windows, material.parts["pretrain"]
+    """The windows with what ``config.augment`` does for good to those that are learned from."""
+    windows, index = material.windows, trained_on(material, config)
     if config.augment.wrong_pictures:
         windows = windows.with_wrong_pictures(index, config.seed)
     rate = config.augment.false_per_min

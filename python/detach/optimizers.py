@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from detach.config import RunConfig
 
+LEAST_SCALE = 1.0
+"""Of the loss in float16: below this it is not for their size that gradients are not finite."""
+
 
 class Settings(Protocol):
     """What a stage says about its optimizer."""
@@ -73,7 +76,8 @@ class Stepper:
 
         Returns:
             False where a gradient is not finite: then nothing was changed. Where gradients are
-            scaled, that is the scaler's business: it halves the scale and says nothing.
+            scaled, the scaler halves its scale first, and False comes once that is below
+            `LEAST_SCALE`.
         """
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -81,8 +85,11 @@ class Stepper:
             self._reduce(self._parameters)
         if not self.scaler.is_enabled() and not _finite(self._parameters):
             return False
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.get_scale() < scale:  # it took no step
+            return self.scaler.get_scale() >= LEAST_SCALE
         self.schedule.step()
         return True
 

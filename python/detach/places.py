@@ -49,12 +49,17 @@ def activity(samples: NDArray[np.float32], config: EncoderConfig, seed: int) -> 
 
 
 def stability(features: NDArray[np.float32], seed: int, most: int = MOST) -> list[Stability]:
-    """The curve over K = 2 to ``most``, or to what a quarter of the windows [N, d] allows."""
+    """The curve over K = 2 to ``most``, or to what a quarter of the windows [N, d] allows.
+
+    It ends with as many kinds as there are: of fewer any two halves make the same partition,
+    whatever K is asked for.
+    """
     rng = np.random.default_rng(seed)
     x = features[np.sort(rng.permutation(len(features))[:WINDOWS])]
     halves = [rng.permutation(len(x))[: 2 * (len(x) // 2)].reshape(2, -1) for _ in range(DRAWS)]
+    kinds = min(_kinds(x[part]) for half in halves for part in half)
     found = []
-    for clusters in range(2, min(most, len(x) // 4) + 1):
+    for clusters in range(2, min(most, len(x) // 4, kinds) + 1):
         agreed = [_agreement(x, half, clusters, seed) for half in halves]
         low, high = float(np.min(agreed)), float(np.max(agreed))
         found.append(Stability(clusters, float(np.mean(agreed)), low, high))
@@ -68,7 +73,9 @@ def choose(curve: Sequence[Stability]) -> int:
         ValueError: There is nothing to choose from.
     """
     if not curve:
-        raise ValueError("the curve must hold one K at least; at least 8 windows are needed")
+        raise ValueError(
+            "the curve must hold one K at least; at least 8 windows are needed, and not all alike"
+        )
     return max(curve, key=lambda point: (round(point.mean, 6), point.clusters)).clusters
 
 
@@ -84,6 +91,11 @@ def adjusted_rand(a: Ints, b: Ints) -> float:
 
 def _pairs(counts: NDArray[np.float64]) -> float:
     return float((counts * (counts - 1) / 2).sum())
+
+
+def _kinds(x: NDArray[np.float32]) -> int:
+    """How many windows [n, d] differ by more than rounding."""
+    return len(np.unique(np.round(x, 5), axis=0))
 
 
 def _agreement(x: NDArray[np.float32], halves: Ints, clusters: int, seed: int) -> float:

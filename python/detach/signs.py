@@ -7,6 +7,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detach.config import SpatialStageConfig
+
+LEVEL = 1e-6
+"""Cosines that differ by no more are the same up to rounding."""
+
+
+def of_schedule(stage: SpatialStageConfig, *, stage2: bool) -> Iterator[tuple[str, str]]:
+    """Signs in how many epochs each part of stage 1 has."""
+    joint = stage.warmup_epochs
+    refine = joint + stage.joint_epochs
+    if stage2 and stage.epochs <= joint:
+        yield (
+            "video never learned",
+            f"stage1.epochs = {stage.epochs} end within stage1.warmup_epochs = {joint}: the video "
+            "encoder of places stays as it was drawn, and stage 2 weighs by it. Train longer, or "
+            "warm up less",
+        )
+    elif stage.refine and stage.epochs <= refine:
+        yield (
+            "nothing refined",
+            f"stage1.epochs = {stage.epochs} end before refinement, which begins after epoch "
+            f"{refine}. Train longer, lower stage1.warmup_epochs or stage1.joint_epochs, or set "
+            "stage1.refine=false",
+        )
+
 
 def of_clusters(
     sizes: Tensor, change_rate: float, *, last_epoch: bool
@@ -73,7 +98,9 @@ def same_place_rank(place: Tensor, video: Tensor, sensor: Tensor) -> float:
     """Mean rank of the right partner among windows of its own place: 0 best, 0.5 chance."""
     scores = F.normalize(video, dim=1) @ F.normalize(sensor, dim=1).T
     rivals = (place[:, None] == place[None, :]) & ~torch.eye(len(place), dtype=torch.bool)
-    better = ((scores > scores.diagonal()[:, None]) & rivals).sum(dim=1)
+    ahead = scores - scores.diagonal()[:, None]
+    level = ahead.abs() <= LEVEL  # where all are alike the right one is found by chance
+    better = (((ahead > LEVEL) + 0.5 * level) * rivals).sum(dim=1)
     counted = rivals.sum(dim=1) >= 5
     ranks = better[counted] / rivals.sum(dim=1)[counted]
     return float(ranks.mean()) if len(ranks) else 0.0

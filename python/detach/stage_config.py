@@ -67,6 +67,11 @@ class SpatialStageConfig:
         _check("cluster_temperature", temperature, temperature > 0, "> 0")
         _check("confident_q", self.confident_q, 0 < self.confident_q <= 1, "in (0, 1]")
         _check("video_gate", self.video_gate, 0 <= self.video_gate < 1, "in [0, 1)")
+        _check("small_cluster", self.small_cluster, 0 <= self.small_cluster <= 0.5, "in [0, 0.5]")
+        _check("stop_change", self.stop_change, 0 <= self.stop_change <= 1, "in [0, 1]")
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            _check(name, value, 0 <= value < math.inf, ">= 0")
 
 
 @dataclass(frozen=True, kw_only=True)

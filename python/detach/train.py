@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from detach.devices import pick_device as pick_device  # offered here too
 from detach.distributed import ALONE, World, joined, share_batch_norms
 from detach.errors import DataError, UsageError
 from detach.material import Material as Material  # offered here too
-from detach.material import as_trained_on, count_places, digest
+from detach.material import as_trained_on, count_places, digest, trained_on
 from detach.material import load_material as load_material  # offered here too
 from detach.model import (
     CONFIG_FILE,
@@ -44,6 +44,10 @@ from detach.train_supervised import train_supervised
 from detach.train_temporal import train_temporal
 
 Say = Callable[[str], None]
+CLUSTERED = {"detach", "infonce"}
+"""Methods that find places."""
+THREADS = torch.get_num_threads()
+"""All cores, or what the environment allows."""
 
 
 def train(
@@ -69,6 +73,7 @@ def train(
     with _alone(out, world):
         world.lead(lambda: _check_folder(out, config, resume=resume))
         _check_alike(material, out, config, world)
+        torch.set_num_threads(config.threads or THREADS)
         _train(material, out, config, resume, stage1_from, say, world)
     return out
 
@@ -82,13 +87,10 @@ def _train(
     say: Say,
     world: World,
 ) -> None:
-    index = material.parts["pretrain"]
     windows = as_trained_on(material, config)
     clusters, curve = count_places(material, windows, config, say)
     classes = material.windows.classes.get(material.track, ())
-    if len(index) < max(2 * clusters, 2):
-        raise DataError(f"{len(index)} windows to train on are too few for {clusters} clusters")
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    _check_count(len(trained_on(material, config)), clusters, config)
     device = pick_device(config.device, world)
     model = _build(material, config, clusters, world).to(device)
     about: dict[str, Any] = {
@@ -104,17 +106,50 @@ def _train(
     }
     if curve:
         about["places_curve"] = [asdict(point) for point in curve]
+    if resume:
+        _check_data(out, about["data_digest"], material)
     if stage1_from is not None:
-        _take_spatial(model, config, stage1_from, Path(about["data"]))
+        _take_spatial(model, config, stage1_from, about)
         about["stage1_from"] = stage1_from.name
     keep = config.checkpoints
     course = Course(out, config.seed, resume=resume, say=say, world=world, keep=keep)
+    if stage1_from is not None and course.resumed_at == "stage1":
+        raise UsageError(
+            f"{out} was stopped in a stage 1 of its own: resume it without --stage1-from, or train "
+            "into a new folder"
+        )
     if world.first:
         save_config(out, config, about)
         write_json(out / ENV_FILE, environment(device, world))
     with course.listening():
         _fit(model, windows, material, course, config, spatial=stage1_from is None)
     world.lead(lambda: save_run(out, config, model, windows.stats, about))
+
+
+def _check_count(windows: int, clusters: int, config: RunConfig) -> None:
+    """Before anything is built.
+
+    Raises:
+        DataError: Too few windows to learn from.
+    """
+    if config.method in CLUSTERED and windows < 2 * clusters:
+        raise DataError(f"{windows} windows to train on are too few for {clusters} clusters")
+    if windows < 2:
+        raise DataError(f"{windows} windows to train on are too few; at least 2 are needed")
+
+
+def _check_data(out: Path, found: str, material: Material) -> None:
+    """That a run goes on with the data that it was begun with.
+
+    Raises:
+        UsageError: They are others.
+    """
+    known = load_config(out)[1].get("data_digest", found)
+    if known != found:
+        raise UsageError(
+            f"{out} was begun with other data than {material.dataset.folder} holds now; resume it "
+            "with those, or train into a new folder"
+        )
 
 
 def _build(material: Material, config: RunConfig, clusters: int, world: World) -> Network:
@@ -207,14 +242,20 @@ def _locked(out: Path) -> Iterator[None]:
             out.rmdir()  # only where nothing came to be in it
 
 
-def _take_spatial(model: Network, config: RunConfig, folder: Path, data: Path) -> None:
+def _take_spatial(
+    model: Network, config: RunConfig, folder: Path, about: Mapping[str, Any]
+) -> None:
     """Copies what stage 1 trained from a run whose stage 1 had the same options and seed."""
     if not isinstance(model, Detach):
         raise UsageError(f"method {config.method} has no stage 1 to take from {folder}")
     run = load_run(folder)
-    shared = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
+    shared = (
+        *("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment"),
+        "precision",
+    )
     unlike = [name for name in shared if getattr(run.config, name) != getattr(config, name)]
-    if run.data != data:
+    same = load_config(folder)[1].get("data_digest", about["data_digest"]) == about["data_digest"]
+    if run.data != Path(about["data"]) or not same:
         unlike.append("data")
     if run.clusters != len(model.centroids):
         unlike.append("number of clusters")

@@ -20,7 +20,7 @@ from detach.baselines.primus import Memory, Primus
 from detach.baselines.whole import Global
 from detach.checkpoint import Stateful
 from detach.config import RunConfig
-from detach.course import Course
+from detach.course import Course, batches_in
 from detach.data.windows import Windows
 from detach.errors import UsageError
 from detach.key_queue import KeyQueue
@@ -110,22 +110,15 @@ def _train_comodo(model: Comodo, loop: "_Loop") -> None:
 
 
 def _check_student(loop: "_Loop") -> None:
-    """That it learns at all, and from no window by itself.
+    """That it learns at all.
 
     Raises:
         UsageError: It does not.
     """
-    stage, count = loop.config.stage2, len(loop.index)
-    if stage.epochs < 1:
+    if (epochs := loop.config.stage2.epochs) < 1:
         raise UsageError(
-            f"stage2.epochs must be >= 1 for --method comodo, got {stage.epochs}: its student "
-            "learns in stage 2 alone, and stage 1 is its teacher's"
-        )
-    if count < 2 * -(-count // stage.batch_size):
-        raise UsageError(
-            f"stage2.batch_size must be >= 3 for --method comodo and {count} windows, got "
-            f"{stage.batch_size}: one batch would be a single window, by which the student's head "
-            "cannot be normalised"
+            f"stage2.epochs must be >= 1 for --method comodo, got {epochs}: its student learns in "
+            "stage 2 alone, and stage 1 is its teacher's"
         )
 
 
@@ -198,7 +191,7 @@ class _Loop:
         ``before`` is called at the start of each epoch, ``after`` with each batch that counted.
         """
         stage, course = self.config.stage2, self.course
-        a_epoch = -(-len(self.index) // stage.batch_size)
+        a_epoch = batches_in(len(self.index), stage.batch_size)
         parameters = self.model.parameters() if trained is None else trained
         steps, buffers = epochs * a_epoch, self.model.buffers()
         stepper = Stepper(parameters, stage, steps, self.config, self.device, buffers=buffers)

@@ -17,7 +17,7 @@ from detach.augment import colour_change, recolour
 from detach.checkpoint import Stateful
 from detach.clustering import OnlineClustering
 from detach.config import RunConfig
-from detach.course import Course
+from detach.course import Course, batches_in
 from detach.data.windows import Windows
 from detach.distributed import World
 from detach.model import Detach, batches
@@ -38,7 +38,7 @@ def train_spatial(
     )
     if stage.pseudo_labels == "random":
         clustering.shuffle(config.seed)
-    a_epoch = -(-len(index) // stage.batch_size)
+    a_epoch = batches_in(len(index), stage.batch_size)
     steps = stage.epochs * a_epoch
     stepper = Stepper(
         trained.parameters(),
@@ -55,6 +55,7 @@ def train_spatial(
     parts["bank"] = clustering.memory_bank
     for _ in course.epochs("stage1", total, parts):
         model.train()
+        course.warn(signs.of_schedule(stage, stage2=config.stage2.epochs > 0))
         if work.video_frozen:
             model.video_spatial.eval()
             work.video_said = work.video_said or _video_labels(
@@ -158,14 +159,14 @@ class _Work:
     def close_epoch(self, *, last: bool) -> bool:
         """Centroids, confidence, the epoch's line. True when labels have settled."""
         stage, extra = self.config.stage1, self.course.extra
-        changed, refilled = self.clustering.end_epoch(stage, self.config.seed + self.course.epoch)
+        seed = (self.config.seed + self.course.epoch) % 2**32
+        changed, refilled = self.clustering.end_epoch(stage, seed)
         long_enough = self.course.epoch + 1 >= self.refine_from + 3
         quiet = changed < stage.stop_change and long_enough
         extra["quiet"] = extra.get("quiet", 0) + 1 if quiet else 0
         settled = bool(extra["quiet"] >= 2)
         sizes = self.clustering.sizes
-        for sign, text in signs.of_clusters(sizes, changed, last_epoch=last and not settled):
-            self.course.warn(sign, text)
+        self.course.warn(signs.of_clusters(sizes, changed, last_epoch=last and not settled))
         self.course.close_epoch(
             change_rate=changed,
             clusters_size=sizes.tolist(),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detach.augment import time_warp
 from detach.config import RunConfig
-from detach.course import Course
+from detach.course import Course, batches_in
 from detach.data.windows import Windows
 from detach.errors import DataError
 from detach.model import Supervised, predict
@@ -42,7 +42,7 @@ def train_supervised(
     stepper = Stepper(
         model.parameters(),
         settings,
-        epochs * -(-len(index) // settings.batch_size),
+        epochs * batches_in(len(index), settings.batch_size),
         config,
         device,
         buffers=model.buffers(),

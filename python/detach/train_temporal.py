@@ -19,7 +19,7 @@ from detach import signs
 from detach.augment import colour_change, recolour, time_warp
 from detach.checkpoint import Stateful, write_whole
 from detach.config import RunConfig
-from detach.course import Course
+from detach.course import Course, batches_in
 from detach.data.windows import Windows
 from detach.distributed import World, contrastive_loss, gather_features
 from detach.model import Detach, batches, embed, load_batch
@@ -41,7 +41,7 @@ def train_temporal(
     stage, device, world = config.stage2, next(model.parameters()).device, course.world
     freeze_spatial(model)
     trained = nn.ModuleList([model.sensor_temporal, model.video_temporal])
-    steps = stage.epochs * -(-len(index) // stage.batch_size)
+    steps = stage.epochs * batches_in(len(index), stage.batch_size)
     stepper = Stepper(
         trained.parameters(),
         stage,
@@ -62,8 +62,7 @@ def train_temporal(
         if place is None:  # not sooner: a run that resumes has its weights back only here
             place = Places.of(model, windows, index, world)
             share = signs.start_share(stage.momentum, steps, ramp=stage.momentum_ramp)
-            for sign, text in signs.of_momentum(share) if momentum.needed else ():
-                course.warn(sign, text)
+            course.warn(signs.of_momentum(share) if momentum.needed else ())
         trained.train()
         for rows, (samples, frames, flow) in course.steps(
             len(index),
@@ -76,7 +75,7 @@ def train_temporal(
             if not course.add(stepper.step(loss), contrast=loss):
                 stepper.take_back()
                 continue
-            momentum.update(epoch * -(-len(index) // stage.batch_size) + course.step)
+            momentum.update(epoch * batches_in(len(index), stage.batch_size) + course.step)
         _watch(model, windows, index, place, course)
         course.close_epoch()
         if momentum.needed and epoch + 1 in kept_epochs(stage.epochs):
@@ -230,10 +229,11 @@ def _watch(
     rows = np.linspace(0, len(index) - 1, min(WATCHED, len(index))).astype(np.int64)
     features = embed(model, windows, index[rows])
     raw = torch.from_numpy(windows.samples[index[rows]]).flatten(1)
-    for sign, text in signs.of_motion(
-        place.rows(rows).label.cpu(),
-        torch.from_numpy(features.video_temporal),
-        torch.from_numpy(features.sensor_temporal),
-        raw,
-    ):
-        course.warn(sign, text)
+    course.warn(
+        signs.of_motion(
+            place.rows(rows).label.cpu(),
+            torch.from_numpy(features.video_temporal),
+            torch.from_numpy(features.sensor_temporal),
+            raw,
+        )
+    )

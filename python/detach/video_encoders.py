@@ -60,7 +60,7 @@ class VideoTemporalEncoder(nn.Module):
     """Section 3.2: how the picture moved. [N, F-1, H, W, 3 or 5] -> [N, d].
 
     3-D convolutions on frame differences (and optical flow), averaged over space. Over time either
-    [mean, mean absolute value] of the change from step to step, or last minus first.
+    [mean, mean absolute change from step to step], or last minus first.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
