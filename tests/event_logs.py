@@ -34,7 +34,12 @@ KASTEREN = {
 nonsense
 26-Feb-2008 07:37:20\t26-Feb-2008 09:37:23\t99\t
 """,
-    "houseX-as.txt": "25-Feb-2008 00:19:32\t25-Feb-2008 00:21:24\t17\n",
+    "houseX-as.txt": """\
+25-Feb-2008 00:19:32\t25-Feb-2008 00:21:24\t17
+25-Feb-2008 00:19:32\t25-Feb-2008 00:21:24\t17
+25-Feb-2008 00:21:00\t25-Feb-2008 00:23:14\t17
+25-Feb-2008 00:22:00\t25-Feb-2008 00:24:00\t4
+""",
     "sensorMapX-ids.txt": "5,Hall-Toilet door,Toilet\r\n24,PIR kitchen,Kitchen\r\n",
     "actionMapX.txt": "17,brush-teeth\r\n",
 }
@@ -46,6 +51,8 @@ MOSQUITTO = """\
 "payload":{"occupancy":true,"illuminance":12}}
 {"tst":"2026-01-01T01:00:21.000000+0100","topic":"zigbee2mqtt/hall","qos":0,"retain":1,\
 "payload":{"occupancy":true}}
+{"tst":"2026-01-01T01:00:22.923776Z+0100","topic":"zigbee2mqtt/hall","qos":0,"retain":0,\
+"payload":{"illuminance":14}}
 2026-01-01T01:01:20+0100 zigbee2mqtt/plug {"power":12.5,"state":"ON"}
 zigbee2mqtt/hall {"occupancy":false,"last_seen":"2026-01-01T00:02:56.796Z"}
 1767226900 zigbee2mqtt/hall/availability {"state":"offline"}

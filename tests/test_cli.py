@@ -65,6 +65,16 @@ def test_unknown_verb_and_option(capsys: pytest.CaptureFixture[str]) -> None:
         (["import", "sphere", "x", "out", "--limit", "0"], 2, "limit must be at least 1"),
         (["simulate", "home", "--minutes", "nan"], 2, "minutes must be > 0"),
         (["import", "sphere", "no-such-folder", "out"], 3, "no-such-folder"),
+        (
+            ["import", "sphere", "x", "out", "--exchanged", "run1", "--kept", "run1"],
+            2,
+            "run1 is named by both --exchanged and --kept",
+        ),
+        (
+            ["import", "sphere", "x", "out", "--flipped", "run1", "--upright", "run1"],
+            2,
+            "run1 is named by both --flipped and --upright",
+        ),
     ],
 )
 def test_mistakes_end_in_a_message_and_a_code(

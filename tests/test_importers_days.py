@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -20,6 +20,7 @@ from detach.errors import DataError
 
 DAY = 86400.0
 START = 20_000 * DAY  # a midnight, UTC
+WINTER = datetime(2025, 10, 26, tzinfo=timezone.utc).timestamp()  # clocks of Berlin go back
 
 
 def log_of(
@@ -60,6 +61,13 @@ def test_days_begin_at_midnight_and_take_the_state_along(tmp_path: Path) -> None
     assert first.duration_s == 4 * 3600
     assert second.start_utc == "2024-10-05T00:00:00Z"
     assert rows(dataset, second.name, "door") == [(0, 1), (7200, 0), (10800, 1)]
+
+
+def test_the_week_in_which_clocks_go_back_has_an_hour_more(tmp_path: Path) -> None:
+    changes = [(WINTER + 6 * 3600 * i, "door", float(i % 2)) for i in range(-8, 40)]
+    dataset = imported(tmp_path, log_of(changes), Options(hours=168, timezone="Europe/Berlin"))
+    (week,) = (r for r in dataset.recordings() if r.name == "2025-10-26")
+    assert week.duration_s == 169 * 3600
 
 
 def test_before_it_is_first_seen_on_a_switch_was_off_and_before_off_nothing_is_known(

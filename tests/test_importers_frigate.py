@@ -110,6 +110,15 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         imported(source)
 
 
+def test_sensors_that_are_all_left_out_are_said_before_a_film_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detach.data.importers.writing.join", None)
+    why = "not one recording came out of 12 rows .* x change of a sensor that was not asked for"
+    with pytest.raises(DataError, match=why):
+        imported(write_frigate(tmp_path / "frigate"), include=("nosuch*",))
+
+
 def test_a_camera_clock_that_is_an_hour_off_leaves_no_sensor_in_view(tmp_path: Path) -> None:
     source = write_frigate(tmp_path / "frigate")
     with sqlite3.connect(source / "frigate.db") as base:

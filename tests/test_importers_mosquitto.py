@@ -26,6 +26,7 @@ def test_each_known_field_is_a_sensor_and_the_rest_is_counted(tmp_path: Path) ->
         (10.5, "kitchen_fridge door.contact", 0),
         (20, "hall.occupancy", 1),
         (20, "hall.illuminance", 12),
+        (22.924, "hall.illuminance", 14),
         (80, "plug.power", 12.5),
         (80, "plug.state", 1),
         (176.796, "hall.occupancy", 0),
@@ -36,7 +37,7 @@ def test_each_known_field_is_a_sensor_and_the_rest_is_counted(tmp_path: Path) ->
         "message of the bridge, or to a device": 2,
         "payload of JSON that is cut short or damaged": 1,
     }
-    assert log.first["payload of JSON that is cut short or damaged"] == "z.log:10"
+    assert log.first["payload of JSON that is cut short or damaged"] == "z.log:11"
 
 
 def test_a_contact_is_true_when_closed(tmp_path: Path) -> None:
@@ -56,6 +57,7 @@ def test_a_contact_is_true_when_closed(tmp_path: Path) -> None:
         "2026-01-01T01:00:00+0100",
         "2026-01-01T01:00:00.5+01:00",
         "2025-12-31T19:00:00.123456789-0500",
+        "2026-01-01T01:00:00.123456Z+0100",
     ],
 )
 def test_times_in_all_usual_forms(stamp: str, tmp_path: Path) -> None:
@@ -96,8 +98,16 @@ def test_what_says_nothing_is_left_out(line: str, why: str, tmp_path: Path) -> N
     assert log.dropped == {why: 1}
 
 
-def test_a_log_without_times_says_how_to_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        'zigbee2mqtt/a {"contact":true}',
+        'zigbee2mqtt/a {"contact":true,"last_seen":"0001-01-01T00:00:00+05:00"}',
+        'zigbee2mqtt/a {"contact":true,"last_seen":"9999-12-31T23:00:00-05:00"}',
+    ],
+)
+def test_a_log_without_times_says_how_to_log(line: str, tmp_path: Path) -> None:
     path = tmp_path / "z.log"
-    path.write_text('zigbee2mqtt/a {"contact":true}\n')
+    path.write_text(f"{line}\n")
     with pytest.raises(DataError, match=r"z.log:1: no time stands before the topic; log with"):
         import_events(read, path, tmp_path / "out")

@@ -96,10 +96,13 @@ def test_kasteren_stretches_are_joined_and_named(tmp_path: Path) -> None:
     }
     assert values(first, "PIR kitchen") == [(0, 1), (286, 0)]
     assert values(first, "Hall-Toilet door") == [(0, 0), (33389, 1), (33390, 0)]
-    assert first.read_labels("activity").name == ("brush-teeth",)
+    labels = first.read_labels("activity")
+    assert labels.name == ("brush-teeth", "activity 4")
+    assert (labels.end_s - labels.start_s).tolist() == [180, 120]
     right = dataset.notes["put right"]
-    assert right["stretch that is there twice"] == 1
+    assert right["stretch that is there twice"] == 2
     assert right["stretch that overlaps the one before of its sensor, joined"] == 1
+    assert right["stretch that overlaps the one before of its activity, joined"] == 1
     assert right["sensor whose number is not in the map"] == 1
     left = dataset.notes["rows"]["left out"]
     assert left == {"stretch that ends before it starts": 1, "not start, end, number": 1}
@@ -123,6 +126,15 @@ def test_aras_seconds_become_changes_and_two_tracks(tmp_path: Path) -> None:
     assert first.read_labels("resident2").end_s.tolist() == [300, 600]
     assert {t.kind for t in first.sensors} == {"switch", "motion"}
     assert len(first.sensors) == 20
+
+
+def test_aras_days_begin_at_midnight_of_the_zone(tmp_path: Path) -> None:
+    source = write_aras(tmp_path / "House B")
+    dataset = imported(aras.read, source, Options(timezone="Europe/Istanbul"))
+    assert [(r.name, r.start_utc, r.duration_s) for r in dataset.recordings()] == [
+        ("2000-01-01", "1999-12-31T22:00:00Z", 600),
+        ("2000-01-02", "2000-01-01T22:00:00Z", 600),
+    ]
 
 
 def test_aras_days_are_told_by_their_numbers_and_not_by_the_order_of_files(tmp_path: Path) -> None:

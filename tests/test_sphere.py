@@ -204,9 +204,14 @@ def test_two_processes_make_the_same(source: Path, dataset: Dataset, tmp_path: P
 def test_a_folder_with_something_in_it_is_left_alone(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
-    refuse(DataError, "already holds something", source, tmp_path / "out")
+    refuse(DataError, "nothing is overwritten", source, tmp_path / "out")
+    refuse(DataError, "nothing is overwritten", source, tmp_path / "out" / "mine.txt")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
-    refuse(DataError, "is a file", source, tmp_path / "out" / "mine.txt")
+
+
+def test_nothing_is_written_into_the_source(source: Path) -> None:
+    refuse(DataError, "lies inside the source", source, source / "out")
+    assert not (source / "out").exists()
 
 
 def test_a_full_disk_is_one_message(

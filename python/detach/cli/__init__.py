@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from detach import __version__
-from detach.cli import bench, home, verbs
+from detach.cli import bench, home, imports, verbs
 from detach.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -21,7 +21,7 @@ from detach.signals import handled
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "doctor": (verbs.doctor, "what this machine has; kernels against references"),
     "demo": (verbs.demo, "train on the sample recordings and write a report"),
-    "import": (verbs.import_, "other formats into recordings"),
+    "import": (imports.import_, "other formats into recordings"),
     "inspect": (verbs.inspect, "what recordings are good for: faults, and what to do"),
     "sync": (home.sync, "how late the camera's clock is against the sensors'"),
     "simulate": (verbs.simulate, "recordings of a simulated home"),

@@ -26,7 +26,10 @@ class DemoArgs:
 
 @dataclass(kw_only=True)
 class ImportArgs:
-    """Turns other people's formats into recordings."""
+    """Turns other people's formats into recordings.
+
+    An option that the format has no use for is refused.
+    """
 
     format: Positional[
         Literal[
@@ -46,8 +49,7 @@ class ImportArgs:
     out: Positional[Path]
     """A new data set folder."""
     sensors: tuple[Literal["pir", "wrist"], ...] = ("pir", "wrist")
-    limit: int | None = None
-    """Import only so many recordings."""
+    """sphere, as the next five: which to take."""
     exchanged: tuple[str, ...] = ()
     """Recordings whose kitchen and living-room cameras are exchanged, instead of our decision."""
     kept: tuple[str, ...] = ()
@@ -57,6 +59,9 @@ class ImportArgs:
     upright: tuple[str, ...] = ()
     """Recordings with the wrist unit as it is, instead of our decision."""
     workers: int = os.cpu_count() or 1
+    """Processes."""
+    limit: int | None = None
+    """sphere, opportunity++ and hwu-usp: import only so many recordings."""
     channels: Literal["paper", "all"] | None = None
     """opportunity++: 34 channels as in the paper's Table 7, or all 37 that its code reads (usual);
     hwu-usp: the paper's 6 sensors (usual), or all 11."""
@@ -66,7 +71,7 @@ class ImportArgs:
     """Length of a recording, from midnight; above 24 in whole days. Not for sphere, opportunity++
     and hwu-usp, as all below is not."""
     gap_hours: float = 12.0
-    """A silence of all sensors for longer ends a recording."""
+    """A silence of all sensors for longer ends a recording. Not for frigate: the film does."""
     timezone: str | None = None
     """Zone of local times and of midnight, such as Europe/Berlin."""
     include: tuple[str, ...] = ()
@@ -79,6 +84,7 @@ class ImportArgs:
     sensor_log: Path | None = None
     """frigate: Home Assistant's database or CSV, or a log of mosquitto_sub."""
     film_fps: float = 10.0
+    """frigate: frames a second of the films that are put together."""
 
 
 @dataclass(kw_only=True)

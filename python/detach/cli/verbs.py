@@ -9,7 +9,6 @@ from detach.cli.options import (
     DoctorArgs,
     EvaluateArgs,
     ExportArgs,
-    ImportArgs,
     InspectArgs,
     LiveArgs,
     RecordArgs,
@@ -24,12 +23,6 @@ from detach.cli.terminal import say as _say
 from detach.cli.terminal import say_aside as _say_aside
 from detach.config import RunConfig, override, preset
 from detach.errors import EXIT_OK, UsageError
-
-OF_EVENTS = (
-    *("hours", "gap_hours", "timezone", "include", "pulse", "pulse_s"),
-    *("camera", "sensor_log", "film_fps"),
-)
-"""Options of import that all formats but sphere have."""
 
 
 def doctor(argv: list[str]) -> int:
@@ -46,73 +39,6 @@ def demo(argv: list[str]) -> int:
     from detach.demo import run_demo
 
     run_demo(args.out, seed=args.seed, say=_say)
-    return EXIT_OK
-
-
-def import_(argv: list[str]) -> int:
-    """Imports another format."""
-    args = _parse(ImportArgs, argv, "import")
-    if args.format in {"opportunity++", "hwu-usp"}:
-        return _import_research(args)
-    if args.format != "sphere":
-        return _import_events(args)
-    from detach.data.sphere import import_sphere
-
-    cameras = {**dict.fromkeys(args.exchanged, True), **dict.fromkeys(args.kept, False)}
-    wrist = {**dict.fromkeys(args.flipped, True), **dict.fromkeys(args.upright, False)}
-    try:
-        import_sphere(
-            args.source,
-            args.out,
-            sensors=args.sensors,
-            cameras_exchanged=cameras,
-            wrist_flipped=wrist,
-            limit=args.limit,
-            workers=args.workers,
-            progress=_say,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return EXIT_OK
-
-
-def _import_research(args: ImportArgs) -> int:
-    if args.format == "hwu-usp":
-        from detach.data.importers.hwu_usp import import_hwu_usp
-
-        import_hwu_usp(
-            args.source,
-            args.out,
-            channels=args.channels or "paper",
-            sync=args.sync,
-            limit=args.limit,
-            progress=_say,
-        )
-        return EXIT_OK
-    from detach.data.importers.opportunity import import_opportunity
-
-    import_opportunity(
-        args.source,
-        args.out,
-        channels="ambient34" if args.channels == "paper" else "ambient37",
-        limit=args.limit,
-        progress=_say,
-    )
-    return EXIT_OK
-
-
-def _import_events(args: ImportArgs) -> int:
-    from importlib import import_module
-
-    from detach.data.importers.days import import_events
-    from detach.data.importers.log import Options
-
-    reader = import_module(f"detach.data.importers.{args.format.replace('-', '_')}")
-    try:
-        options = Options(**{name: getattr(args, name) for name in OF_EVENTS})
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    import_events(reader.read, args.source, args.out, options, progress=_say)
     return EXIT_OK
 
 

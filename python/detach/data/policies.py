@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detach.config import SensorConfig
-from detach.data.recording import SensorTrack
+from detach.data.recording import LONGEST_S, SensorTrack
 from detach.errors import UsageError
 
 Silence = Literal["hold", "mask", "drop"]
 SILENCES = ("hold", "mask", "drop")
-LONGEST_S = 7 * 24 * 3600.0
-"""As long as a recording may be."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,8 @@ PRESENCE_TRACK = "person"
 
 SENSOR_KINDS = ("switch", "motion", "acceleration", "power", "light", "sound", "other")
 
-LONGEST_S = 7 * 24 * 3600.0
+LONGEST_S = (7 * 24 + 2) * 3600.0
+"""Of a recording: a week, and two hours for one in which clocks go back."""
 LARGEST = 1e9
 """No number in a recording.json is larger."""
 LARGEST_PPM = 10_000.0
@@ -350,7 +351,7 @@ def _check_values(recording: Recording, path: Path) -> None:
     length_s = recording.duration_s
     rules: list[tuple[bool, str, object, str]] = [
         (length_s > 0, "duration_s", length_s, "> 0"),
-        (length_s <= LONGEST_S, "duration_s", length_s, f"<= {LONGEST_S:.0f}, a week"),
+        (length_s <= LONGEST_S, "duration_s", length_s, f"<= {LONGEST_S:.0f}, a week and 2 h"),
     ]
     for kind in ("videos", "sensors", "labels"):
         names = [track.name for track in getattr(recording, kind)]

@@ -18,6 +18,7 @@ from typing import Any
 
 from detach.data import sphere_cameras as cameras
 from detach.data import sphere_files as files
+from detach.data.importers.target import check_target
 from detach.data.processes import in_processes
 from detach.data.recording import (
     RECORDING_FILE,
@@ -31,7 +32,7 @@ from detach.data.sphere_archive import unpacked
 from detach.data.sphere_notes import summarised
 from detach.data.sphere_picture import load_photographs
 from detach.data.sphere_recording import ACTIVITY8, Plan, import_one
-from detach.errors import DataError, DetachError, MachineError
+from detach.errors import DetachError, MachineError
 
 SENSORS = ("pir", "wrist")
 VALIDATION, TEST = ("run00007",), ("run00008", "run00009", "run00010")
@@ -75,13 +76,14 @@ def import_sphere(
 
     Raises:
         ValueError: An argument is out of range or names a recording that is not there.
-        DataError: Source damaged or not SPHERE, or ``out`` is not empty.
+        DataError: Source damaged or not SPHERE; ``out`` is not empty, or lies in the source.
         MachineError: No room, no permission, a process ended.
     """
     _check_arguments(sensors, fps, limit, workers)
     say = progress or (lambda _line: None)
     source, out = Path(source), Path(out)
-    _check_out(out)
+    check_target(source, out)
+    _make_parent(out)
     with unpacked(source, out) as folder:
         found = files.find_sequences(folder)
         exchanged, flipped = dict(cameras_exchanged or {}), dict(wrist_flipped or {})
@@ -242,14 +244,7 @@ def _check_names(argument: str, given: Mapping[str, bool], entries: Sequence[fil
         )
 
 
-def _check_out(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(
-            f"{out}: already holds something and would be overwritten; "
-            "give another folder, or remove this one first"
-        )
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; give the folder that the data set is to be made in")
+def _make_parent(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,19 +2,21 @@
 
 A line is 22 integers: 20 sensors, 0 or 1, and what each of the two people does, 1 to 27. Which of
 the houses it is, and so what the columns are, stands only in the name of the folder (House A, House
-B). The files have no date: day 1 is called 2000-01-01. Names of sensors and activities are those of
-the data set's own read-me.
+B). The files have no date: day 1 is called 2000-01-01. Times are local.
+Names of sensors and activities are those of the data set's own read-me.
 """
 
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from detach.data.importers.clock import seconds_of
 from detach.data.importers.lines import files_of, read_lines
 from detach.data.importers.log import Change, Log, Options, Stretch
 from detach.errors import DataError
 
-DAY_ONE_S = 946_684_800.0
+DAY_ONE = datetime(2000, 1, 1)  # noqa: DTZ001  local time
 DAY_S = 86_400
 FILES = ("DAY_*.txt", "day_*.txt", "DAY_*.csv")
 HOUSES = {
@@ -55,11 +57,10 @@ def read(source: Path, options: Options, log: Log) -> Iterator[Change]:
         DataError: No such files, or lines that are not 22 integers.
     """
     log.utc = options.zone is not None
-    del options
     files = sorted(files_of(source, FILES), key=_day)
     sensors = [_sensor(column, source.resolve(), log) for column in range(20)]
     for number, path in enumerate(files):
-        begun_s = DAY_ONE_S + DAY_S * (_day(path) - 1)
+        begun_s = seconds_of(DAY_ONE + timedelta(days=_day(path) - 1), options.zone)
         state: list[int] = []
         going: list[tuple[int, float]] = []
         t_s = begun_s

@@ -54,6 +54,8 @@ def import_events(
         for change in _watched(read(source, options, log), log, say):
             _take(change, log, spool, options)
         say(f"100 % read: {log.rows} rows, {spool.rows} changes of {len(spool.names)} sensors")
+        if not spool.rows:
+            raise DataError(_nothing(source, log))
         writer = Writer(part, log, spool, options)
         names = [writer.write(piece) for piece in _told(_pieces(log, spool, options), say)]
         shutil.rmtree(part / SPOOL)
@@ -175,8 +177,8 @@ def _summary(log: Log, writer: Writer, took_s: float) -> Iterator[str]:
 
 
 def _nothing(source: Path, log: Log) -> str:
-    counted = ", ".join(f"{n} x {why}" for why, n in log.dropped.most_common(4))
-    counted += ", ".join(f"{n} x {why}" for why, n in log.noted.most_common(2))
+    most = log.dropped.most_common(4) + log.noted.most_common(2)
+    counted = ", ".join(f"{n} x {why}" for why, n in most)
     return (
         f"{source}: not one recording came out of {log.rows} rows ({counted or 'none at all'}); "
         "check the format, and the patterns of sensors if some were given"

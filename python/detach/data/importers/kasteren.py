@@ -3,8 +3,8 @@
 A folder holds one house: ``*-ss.txt`` with a line a stretch in which a sensor was on, ``*-as.txt``
 with activities in the same form, and maps of numbers to names (``sensorMap*``: number,name,room;
 ``actionMap*``: number,name). The original ``*SenseData.txt`` and ``*ActData.txt`` are read too.
-Stretches of one sensor that overlap or are there twice become one, and are counted. Times are
-local.
+Stretches of one sensor or activity that overlap or are there twice become one, and are counted.
+Times are local.
 """
 
 import re
@@ -27,6 +27,7 @@ SHORTEST_S = 1.0
 """The logs count whole seconds: what is on and off in the same second was on for part of one."""
 
 Row = tuple[Path, int, float, float, str]
+"""File, line, start, end, and number or name."""
 
 
 def read(source: Path, options: Options, log: Log) -> Iterator[Change]:
@@ -36,40 +37,40 @@ def read(source: Path, options: Options, log: Log) -> Iterator[Change]:
         DataError: The folder holds none or several houses, or files of another form.
     """
     house = source if source.is_dir() else source.parent
-    sensors = _only(house, SENSORS)
+    rows = _rows(_only(house, SENSORS), options, log)
     log.utc = options.zone is not None
     names = _map(house, MAPS["sensors"])
-    yield from _changes(_rows(sensors, options, log), names, log)
-    activities = _map(house, MAPS["activities"])
+    told = ((p, i, a, b, log.name(n) or _sensor(n, names, log, p, i)) for p, i, a, b, n in rows)
+    for sensor, start_s, end_s in _joined(told, "sensor", log):
+        yield start_s, sensor, 1.0
+        yield end_s, sensor, 0.0
+    known = _map(house, MAPS["activities"])
     for pattern in ACTIVITIES:
         for path in sorted(house.glob(pattern)):
-            for _, _, start_s, end_s, number in _rows(path, options, log):
-                log.used += 1
-                name = activities.get(number, (f"activity {number}", ""))[0]
-                log.stretches.append(Stretch(start_s, end_s, TRACK, name))
+            rows = _rows(path, options, log)
+            told = ((p, i, a, b, known.get(n, (f"activity {n}",))[0]) for p, i, a, b, n in rows)
+            for activity, start_s, end_s in _joined(told, "activity", log):
+                log.stretches.append(Stretch(start_s, end_s, TRACK, activity))
 
 
-def _changes(rows: Iterator[Row], names: dict[str, tuple[str, str]], log: Log) -> Iterator[Change]:
-    """On and off of each stretch, after those of one sensor that overlap were joined."""
+def _joined(rows: Iterator[Row], what: str, log: Log) -> Iterator[tuple[str, float, float]]:
+    """Name, start and end of each stretch, after those of one name that overlap were joined."""
     waiting: dict[str, tuple[float, float]] = {}
-    for path, line, start_s, end_s, number in rows:
+    for path, line, start_s, end_s, name in rows:
         log.used += 1
-        sensor = log.name(number) or _sensor(number, names, log, path, line)
-        first_s, last_s = waiting.get(sensor, (start_s, start_s))
-        if sensor in waiting and (start_s, end_s) == (first_s, last_s):
+        first_s, last_s = waiting.get(name, (start_s, start_s))
+        if name in waiting and (start_s, end_s) == (first_s, last_s):
             log.note("stretch that is there twice", path, line)
             continue
-        if sensor in waiting and start_s <= last_s and end_s >= first_s:
-            log.note("stretch that overlaps the one before of its sensor, joined", path, line)
-            waiting[sensor] = (min(first_s, start_s), max(last_s, end_s))
+        if name in waiting and start_s <= last_s and end_s >= first_s:
+            log.note(f"stretch that overlaps the one before of its {what}, joined", path, line)
+            waiting[name] = (min(first_s, start_s), max(last_s, end_s))
             continue
-        if sensor in waiting:
-            yield first_s, sensor, 1.0
-            yield last_s, sensor, 0.0
-        waiting[sensor] = (start_s, end_s)
-    for sensor, (first_s, last_s) in waiting.items():
-        yield first_s, sensor, 1.0
-        yield last_s, sensor, 0.0
+        if name in waiting:
+            yield name, first_s, last_s
+        waiting[name] = (start_s, end_s)
+    for name, (first_s, last_s) in waiting.items():
+        yield name, first_s, last_s
 
 
 def _rows(path: Path, options: Options, log: Log) -> Iterator[Row]:

@@ -15,6 +15,7 @@ old state and are left out. A topic may hold blanks only where the payload is JS
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -134,6 +135,7 @@ def _time(text: str) -> float | None:
 
 
 def _iso(text: str) -> float | None:
+    text = re.sub(r"Z(?=[+-]\d\d)", "", text)  # mosquitto_sub 2.0 writes ..Z+0100
     if len(text) > 5 and text[-5] in "+-" and text[-3] != ":":
         text = f"{text[:-2]}:{text[-2:]}"
     whole, point, rest = text.replace("Z", "+00:00").partition(".")
@@ -142,9 +144,9 @@ def _iso(text: str) -> float | None:
         whole += "." + rest[: min(cut, 6)].ljust(6, "0") + rest[cut:]
     try:
         moment = datetime.fromisoformat(whole)
-    except ValueError:
+        return moment.astimezone(timezone.utc).timestamp() if moment.tzinfo else None
+    except (ValueError, OverflowError):  # an offset may lead out of the years 1 to 9999
         return None
-    return moment.astimezone(timezone.utc).timestamp() if moment.tzinfo else None
 
 
 def _changes(topic: str, payload: Any, log: Log) -> tuple[list[tuple[str, float]], str]:
