@@ -98,9 +98,9 @@ def test_the_largest_seed_there_is(material: Material, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["small_cluster", "alpha", "beta", "stop_change"])
 def test_weights_of_stage_1_have_a_range(name: str) -> None:
     for value in (float("nan"), -1.0):
-        with pytest.raises(UsageError, match=f"{name} must be"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
             override(small(), {"stage1": {name: value}})
-    with pytest.raises(UsageError, match=r"small_cluster must be in \[0, 0.5\]"):
+    with pytest.raises(ValueError, match=r"small_cluster must be in \[0, 0.5\]"):
         override(small(), {"stage1": {"small_cluster": 0.9}})
 
 
