@@ -59,15 +59,12 @@ def test_a_run_goes_on_with_its_own_data(
     train(material, out, config, resume=True, say=quiet)
 
 
-def test_a_stage_1_of_other_data_or_precision_is_not_taken(
+def test_a_stage_1_of_other_data_is_not_taken(
     material: Material, other: Material, tmp_path: Path
 ) -> None:
     train(material, tmp_path / "a", small(stage2={"epochs": 0}), say=quiet)
     with pytest.raises(UsageError, match="from a run with other data"):
         train(other, tmp_path / "b", small(), stage1_from=tmp_path / "a", say=quiet)
-    half = small(precision="bfloat16")
-    with pytest.raises(UsageError, match="from a run with other precision"):
-        train(material, tmp_path / "c", half, stage1_from=tmp_path / "a", say=quiet)
 
 
 def test_a_run_stopped_in_its_own_stage_1_takes_no_other(

@@ -62,7 +62,8 @@ def train(
 ) -> Path:
     """Trains one method with one seed into the run folder ``out``; all of ``world`` call it.
 
-    With ``stage1_from``, a finished run whose stage 1 would be the same, only stage 2 is trained.
+    With ``stage1_from``, a finished run whose stage 1 would be the same, up to precision, only
+    stage 2 is trained.
 
     Raises:
         DataError: Too few windows, or nothing to resume.
@@ -249,10 +250,7 @@ def _take_spatial(
     if not isinstance(model, Detach):
         raise UsageError(f"method {config.method} has no stage 1 to take from {folder}")
     run = load_run(folder)
-    shared = (
-        *("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment"),
-        "precision",
-    )
+    shared = ("seed", "windows", "sensors", "video", "split", "encoders", "stage1", "augment")
     unlike = [name for name in shared if getattr(run.config, name) != getattr(config, name)]
     same = load_config(folder)[1].get("data_digest", about["data_digest"]) == about["data_digest"]
     if run.data != Path(about["data"]) or not same:
