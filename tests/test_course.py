@@ -2,28 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from detach import train_spatial
-from detach.config import RunConfig, override, preset
+from detach.config import override
 from detach.course import batches_in
 from detach.errors import UsageError
 from detach.optimizers import LEAST_SCALE, Stepper
 from detach.train import Material, load_material, train
 
-from .test_train import SMALL  # type: ignore[import-not-found]
-
-
-def small(**changes: Any) -> RunConfig:
-    return override(override(preset("recommended"), SMALL), {"split": {"by": "dataset"}, **changes})
-
-
-def quiet(_: str) -> None:
-    pass
+from .test_train import quiet, small  # type: ignore[import-not-found]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from detach.data.importers import opportunity
 from detach.data.importers.cue_sync import Mark
 from detach.data.importers.opportunity import import_opportunity
 from detach.data.importers.opportunity_files import read_cues, read_rows
+from detach.data.video import check_whole
 from detach.errors import DataError
 from detach.simulate.opportunity_layout import write_opportunity
 
@@ -68,6 +69,26 @@ def test_a_film_that_breaks_off_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"S1-ADL2_side\.avi: is .* MB and should be .* MB"):
         import_opportunity(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_films_whose_length_is_not_known_pass_for_whole(whole: Path, tmp_path: Path) -> None:
+    film = tmp_path / "a.avi"
+    sound = (whole / "data/S1-ADL1/S1-ADL1_side.avi").read_bytes()
+    for size in (b"\0" * 4, b"\xff" * 4, sound[4:8]):
+        film.write_bytes(sound[:4] + size + sound[8:] + b"and more")
+        check_whole(film)
+    film.write_bytes(sound[:-1])
+    with pytest.raises(DataError, match="the download broke off"):
+        check_whole(film)
+    boxes = b"".join((8 + n).to_bytes(4, "big") + name + b"." * n
+                     for n, name in ((12, b"ftyp"), (90, b"moov"), (400, b"mdat")))  # fmt: skip
+    other = tmp_path / "a.mp4"
+    for tail in (b"", b"\0" * 20, b"\xff\xff\xff\xff<--> junk"):
+        other.write_bytes(boxes + tail)
+        check_whole(other)
+    other.write_bytes(boxes[:-1])
+    with pytest.raises(DataError, match="the download broke off"):
+        check_whole(other)
 
 
 def doubts_of(root: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> str:

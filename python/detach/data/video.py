@@ -265,9 +265,16 @@ def check_whole(path: Path) -> None:
 
 
 def _part_length(head: bytes, kind: Container) -> int:
-    """Bytes of a part of a file, from its first 16 bytes; 0 where they do not tell."""
+    """Bytes of a part of a file, from its first 16 bytes; 0 where they do not tell.
+
+    Whoever cannot go back to the start of a file writes 0 or the largest number; and what stands
+    after the last part need be none.
+    """
     if kind == "avi":
-        return 8 + int.from_bytes(head[4:8], "little") if head[:4] == b"RIFF" else 0
+        length = int.from_bytes(head[4:8], "little")
+        return 8 + length if head[:4] == b"RIFF" and 0 < length < 2**32 - 1 else 0
+    if not head[4:8].isalnum():
+        return 0
     length = int.from_bytes(head[:4], "big")
     return int.from_bytes(head[8:16], "big") if length == 1 else length
 
