@@ -1,6 +1,8 @@
 """Video: times of frames, damage that decoders keep quiet about, and files that only pretend."""
 
 import dataclasses
+import errno
+import os
 import resource
 import shutil
 import struct
@@ -342,6 +344,43 @@ def test_optical_flow_follows_the_motion_and_is_kept(tmp_path: Path) -> None:
     assert_allclose(np.median(inside[1], axis=(0, 1)), [-1.0, 0.0], atol=0.15)
     assert len(list(tmp_path.glob("x.flow-*.npy"))) == 1
     assert_array_equal(frames.flow(pairs) * video.FLOW_STEP_PX, flow)
+
+
+def test_optical_flow_lies_elsewhere_when_pictures_are_on_a_read_only_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed, spare = tmp_path / "fixed", tmp_path / "spare"
+    fixed.mkdir()
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 24, 40, 3), dtype=np.uint8)
+    np.save(fixed / "x.npy", pictures)
+    frames = Frames(pictures, np.array([0.0, 0.1]), fixed / "x.npy", (fixed, spare))
+    touch = Path.touch
+
+    def refused(path: Path, *args: Any, **named: Any) -> None:
+        if path.parent == fixed:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        touch(path, *args, **named)
+
+    monkeypatch.setattr(Path, "touch", refused)
+    pairs = np.array([[0, 1]], dtype=np.int32)
+    flow = frames.flow(pairs)
+    assert [p.name for p in fixed.iterdir()] == ["x.npy"]
+    (made,) = spare.iterdir()
+    stamp = made.stat().st_mtime_ns
+    assert_array_equal(frames.flow(pairs), flow)
+    assert made.stat().st_mtime_ns == stamp
+
+
+def test_pictures_stay_when_the_clock_of_a_film_is_put_right(tmp_path: Path) -> None:
+    source = recording(tmp_path, start_s=1.5)
+    (before,) = open_frames([source], CONFIG, dataset=tmp_path)
+    moved = dataclasses.replace(source.videos[0], start_s=-0.5, drift_ppm=100.0)
+    said: list[str] = []
+    later = dataclasses.replace(source, videos=(moved,))
+    (after,) = open_frames([later], CONFIG, dataset=tmp_path, progress=said.append)
+    assert said == []
+    assert after.path == before.path
+    assert_allclose(after.t_s, (before.t_s - 1.5) * 1.0001 - 0.5)
 
 
 def test_a_video_of_another_rate_is_seen_by_its_length(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Frames:
     """Seconds since the start of the recording [n]."""
     path: Path
     """The cache file."""
+    folders: tuple[Path, ...] = ()
+    """Where else optical flow may lie, should the folder of ``path`` be read-only."""
 
     def on_screen(
         self, t_s: NDArray[Any], period_s: float
@@ -51,12 +53,18 @@ class Frames:
         """Optical flow [P, H, W, 2] between pairs of frames [P, 2] as a memory map, made once.
 
         In steps of `video.FLOW_STEP_PX`.
+
+        Raises:
+            MachineError: No room, or no folder that can be written.
         """
         key = fingerprint(self.path, pairs.tobytes())
         if not len(pairs):
             return np.zeros((0, *self.pictures.shape[1:3], 2), dtype=np.int8)
-        path = self.path.with_name(f"{self.path.name.removesuffix('.npy')}.flow-{key}.npy")
-        if not path.is_file():
+        name = f"{self.path.name.removesuffix('.npy')}.flow-{key}.npy"
+        folders = tuple(dict.fromkeys((self.path.parent, *self.folders)))
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path is None:
+            path = writable_folder(folders) / name
             write_array(path, video.dense_flow(self.pictures, pairs), len(pairs))
         return np.asarray(np.load(path, mmap_mode="r"))
 
@@ -118,7 +126,8 @@ def open_flow(
 
 def _cache_name(recording: Recording, track: VideoTrack, config: VideoConfig) -> str:
     height, width = video.picture_size(track.width_px, track.height_px, config)
-    key = fingerprint(recording.folder / track.file, track, config.fit)
+    made_by = replace(track, start_s=0.0)  # pictures stay when their clock is put right
+    key = fingerprint(recording.folder / track.file, made_by, config.fit)
     return f"{recording.name}.{track.name}.{width}x{height}-{config.fit}.{key}.npy"
 
 
@@ -144,7 +153,7 @@ def _load(folders: Sequence[Path], name: str, track: VideoTrack) -> Frames:
     if path is None:
         raise MachineError(f"{folders[0] / name}: vanished while it was made; run it again")
     pictures = np.asarray(np.load(path, mmap_mode="r"))
-    return Frames(pictures, track.at(np.load(_times_path(path))), path)
+    return Frames(pictures, track.at(np.load(_times_path(path))), path, tuple(folders))
 
 
 @dataclass
