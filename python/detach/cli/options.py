@@ -179,7 +179,7 @@ class TrainArgs:
     out: Path
     """Run folder; with several seeds, their parent."""
     config: Path | None = None
-    """Recipe: a YAML file, or the name of one that comes along (small, paper, demo)."""
+    """Recipe: a YAML file, or a name: brief, small, paper, demo, hwu or hwu-brief."""
     seeds: int = 1
     """Train so many seeds, seed0 and up, one after the other."""
     resume: bool = False

@@ -136,6 +136,6 @@ def _rerun() -> ModuleType:
         import rerun  # noqa: PLC0415 -- an extra, for who wants to look
     except ImportError as error:
         raise MachineError(
-            f"an .rrd file needs rerun, which is not there ({error}): pip install 'detach[view]'"
+            f"an .rrd file needs rerun, which is not there ({error}): pip install rerun-sdk"
         ) from error
     return rerun

@@ -29,7 +29,7 @@ def import_mujoco() -> Any:
         return importlib.import_module("mujoco")
     except ImportError as error:
         raise MachineError(
-            f"the simulator needs MuJoCo, which is not here ({error}): pip install 'detach[sim]'"
+            f"the simulator needs MuJoCo, which is not here ({error}): pip install mujoco"
         ) from error
     finally:
         del os.environ["MUJOCO_GL"]

@@ -240,7 +240,7 @@ def _page(
     except ImportError as error:
         raise MachineError(
             f"the live page needs aiohttp, which cannot be imported ({error}): "
-            "pip install 'detach[edge]', or leave page out of live.yaml"
+            "pip install 'aiohttp>=3.10', or leave page out of live.yaml"
         ) from error
     page = LivePage(config, live, camera=camera, beside=beside, clock=clock)
     live.show_with(page.history.push)
