@@ -172,6 +172,7 @@ def test_a_refused_login_is_no_connection(tmp_path: Path, monkeypatch: pytest.Mo
             link.start()
         assert link.counts["refused"] >= 1
         assert link.counts["connected"] == 0
+        assert not link.counts["not_accepted"]  # it was answered
         live.step()
         assert not link.up
         assert not live.online

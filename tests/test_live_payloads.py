@@ -1,15 +1,18 @@
 """What messages say of sensors, and what is refused, under which name."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detach.edge.live import sensors as sensors_module
 from detach.edge.live.config import SensorSource
-from detach.edge.live.lines import parse_line, read_lines
+from detach.edge.live.lines import parse_line, read_lines, start_lines
 from detach.edge.live.messages import Message
 from detach.edge.live.payloads import REASONS, PayloadError, is_online, read_payload
 from detach.edge.live.sensors import SensorKind, Sensors
@@ -65,8 +68,14 @@ def test_axes_stamps_and_batches() -> None:
     assert reading.stamp_s == 1769857200.0
     in_ms = read_payload(b'{"Time":1769857200000,"ENERGY":{"Power":7}}', NESTED, binary=False)
     assert in_ms.stamp_s == 1769857200.0
-    odd = read_payload(b'{"Time":"noon","ENERGY":{"Power":7}}', NESTED, binary=False)
-    assert odd.stamp_s is None
+
+
+@pytest.mark.parametrize("stamp", ['"noon"', "1" + 400 * "0", "-1" + 400 * "0", "1e300", "true"])
+def test_a_stamp_that_is_no_time_is_none(stamp: str) -> None:
+    body = f'{{"Time":{stamp},"ENERGY":{{"Power":7}}}}'.encode()
+    reading = read_payload(body, NESTED, binary=False)
+    assert reading.values == {"value": (7.0,)}
+    assert reading.stamp_s is None
 
 
 @pytest.mark.parametrize(
@@ -222,6 +231,79 @@ def test_one_message_may_speak_of_two_sensors_and_none_of_others() -> None:
     assert found.counts == {"unknown_topic": 1, "no_field": 1}
 
 
+def test_a_message_that_nobody_foresaw_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> NoReturn:
+        raise OverflowError("int too large to convert to float")
+
+    found, taken = sensors(s=SensorSource(topic="t", availability="t/availability"))
+    monkeypatch.setattr(sensors_module, "read_payload", fails)
+    monkeypatch.setattr(sensors_module, "is_online", fails)
+    send(found, 1.0, "on")
+    send(found, 2.0, "offline", "t/availability")
+    assert found.counts == {"unforeseen": 2}
+    assert not taken.values
+
+
+def outage(to: Sensors, from_s: float, until_s: float) -> None:
+    to.until(100.0 + from_s)
+    to.disconnected(100.0 + from_s)
+    to.connected(100.0 + until_s)
+
+
+def test_a_short_outage_confirms_what_it_alone_made_unknown() -> None:
+    found, taken = sensors(
+        known=SensorSource(topic="known"),
+        away=SensorSource(topic="away", availability="away/availability"),
+        unsure=SensorSource(topic="unsure"),
+        quiet=SensorSource(topic="quiet", silent_after_s=10.0),
+    )
+    found.connected(100.0)
+    for name in ("known", "away", "unsure", "quiet"):
+        send(found, 1.0, "on", name)
+    send(found, 5.0, "offline", "away/availability")
+    send(found, 5.0, "unavailable", "unsure")
+    outage(found, 20.0, 21.0)
+    outage(found, 21.5, 22.0)  # once more before that was over
+    found.until(150.0)
+    assert taken.of("known") == [(1.0, 1.0), (20.0, None), (23.0, 1.0)]
+    assert taken.of("away") == taken.of("unsure") == [(1.0, 1.0), (5.0, None)]
+    assert taken.of("quiet") == [(1.0, 1.0), (11.0, None)]
+    assert [name for name, _ in found.known()] == ["known"]
+    outage(found, 60.0, 130.0)  # too long
+    outage(found, 131.0, 132.0)
+    found.until(240.0)
+    assert not found.known()
+
+
+def test_what_a_sensor_says_after_an_outage_is_not_confirmed_away() -> None:
+    found, taken = sensors(
+        away=SensorSource(topic="away", availability="away/availability"),
+        unsure=SensorSource(topic="unsure"),
+    )
+    found.connected(100.0)
+    for name in ("away", "unsure"):
+        send(found, 1.0, "on", name)
+    outage(found, 20.0, 21.0)
+    send(found, 21.1, "offline", "away/availability", retained=True)
+    send(found, 21.1, "unavailable", "unsure", retained=True)
+    found.until(150.0)
+    assert taken.of("away") == taken.of("unsure") == [(1.0, 1.0), (20.0, None)]
+    assert not found.known()
+
+
+def test_silence_counts_from_when_a_state_was_assumed_or_confirmed() -> None:
+    found, taken = sensors(
+        assumed=SensorSource(topic="assumed", assume=0.0, silent_after_s=10.0),
+        spoke=SensorSource(topic="spoke", silent_after_s=10.0),
+    )
+    found.connected(100.0)
+    send(found, 15.0, "on", "spoke")
+    outage(found, 20.0, 28.0)
+    found.until(150.0)
+    assert taken.of("assumed") == [(0.0, 0.0), (10.0, None)]
+    assert taken.of("spoke") == [(15.0, 1.0), (20.0, None), (29.0, 1.0), (39.0, None)]
+
+
 TOPICS = ("zigbee2mqtt/fridge door", "zigbee2mqtt/fridge")
 
 
@@ -236,6 +318,8 @@ TOPICS = ("zigbee2mqtt/fridge door", "zigbee2mqtt/fridge")
         (b'{"topic":"a","payload":"on","retain":0}', ("a", b"on", False)),
         (b'{"payload":"on"}', None),
         (b'{"topic"', None),
+        (b'{"topic":"a","payload":"\\ud800"}', None),
+        (b'{"topic":"a","payload":' + 2000 * b"[" + 2000 * b"]" + b"}", None),
         (b"\xff\xff", None),
     ],
 )
@@ -249,3 +333,27 @@ def test_a_line_without_end_is_cut(tmp_path: Path) -> None:
         found = list(read_lines(file.fileno()))
     assert [len(line) for line in found] == [1, 8192, 1, 0, 1]
     assert found[0] + found[2] + found[4] == b"abc"
+
+
+def test_all_lines_are_read_and_the_end_is_told_whatever_is_in_them() -> None:
+    offered: list[tuple[str, bytes]] = []
+    ended: list[bool] = []
+    reads, writes = os.pipe()
+    os.write(writes, b'{"topic":"a","payload":"\\ud800"}\n1 a on\n')
+    os.close(writes)
+    start_lines(
+        reads, ("a",), lambda t, x, **_: offered.append((t, x)), lambda: ended.append(True)
+    ).join(10)
+    os.close(reads)
+    assert offered == [("", b'{"topic":"a","payload":"\\ud800"}'), ("a", b"on")]
+    assert ended == [True]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_lines_that_can_no_longer_be_read_have_ended() -> None:
+    ended: list[bool] = []
+    reads, writes = os.pipe()
+    os.close(writes)
+    os.close(reads)
+    start_lines(reads, (), lambda *_, **__: None, lambda: ended.append(True)).join(10)
+    assert ended == [True]

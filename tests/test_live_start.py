@@ -181,6 +181,9 @@ def test_without_a_configuration_it_says_what_one_needs(tmp_path: Path) -> None:
     options = LiveOptions(replay=tmp_path)
     with pytest.raises(UsageError, match="not both"):
         run_live(bundle, tmp_path / "live.yaml", options=options, write=print, say=print)
+    options = LiveOptions(port=8080)
+    with pytest.raises(UsageError, match="write page.port into .*live.yaml instead"):
+        run_live(bundle, tmp_path / "live.yaml", options=options, write=print, say=print)
 
 
 def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ IDLE = ("idle", NOTHING)
 LARGEST_PAYLOAD = 4096
 """Bytes of a message, in and out."""
 SHORTEST_TOKEN = 16
+PATTERN = re.compile("[#+\0]")
+"""What stands in no topic of one thing."""
 WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Holder = TypeVar("Holder", "Tls", "Broker", "Page")
@@ -54,6 +56,10 @@ class Broker:
             raise ValueError("give password_env or password_file, not both")
         if (self.password_env or self.password_file) and not self.username:
             raise ValueError("a password needs a username")
+        try:
+            self.host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"host {self.host!r} can be no name of a machine: {error}") from error
         if self.tls is None and not self.plain_text and _is_public(self.host):
             raise ValueError(
                 f"host {self.host} is not of this house, and without tls everybody on the way "
@@ -116,7 +122,7 @@ class SensorSource:
         if self.clock != "arrival" and self.stamp is None:
             raise ValueError(f"clock: {self.clock} needs the name of the entry with the stamp")
         for topic in (self.topic, self.availability):
-            if topic is not None and re.search("[#+\0]", topic):
+            if topic is not None and PATTERN.search(topic):
                 raise ValueError(f"topic must be that of one sensor, found the pattern {topic!r}")
 
     @property
@@ -153,6 +159,11 @@ class Publishing:
     """The state is repeated so often; Home Assistant forgets it after four times as long."""
     idle: tuple[str, ...] = IDLE
     """Classes without an entity of their own."""
+
+    def __post_init__(self) -> None:
+        for name, topic in (("prefix", self.prefix), ("discovery", self.discovery)):
+            if PATTERN.search(topic):
+                raise ValueError(f"{name} must begin topics, without # and +, found {topic!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,11 +67,13 @@ def start_lines(
     ordered = tuple(sorted(topics, key=len, reverse=True))
 
     def work() -> None:
-        for line in read_lines(number):
-            found = parse_line(line, ordered)
-            topic, payload, retained = found or ("", line, False)
-            offer(topic, payload, retained=retained)
-        ended()
+        try:
+            for line in read_lines(number):
+                found = parse_line(line, ordered)
+                topic, payload, retained = found or ("", line, False)
+                offer(topic, payload, retained=retained)
+        finally:
+            ended()
 
     thread = threading.Thread(target=work, name="lines", daemon=True)
     thread.start()
@@ -81,10 +83,8 @@ def start_lines(
 def _from_json(line: bytes) -> tuple[str, bytes, bool] | None:
     try:
         body: Any = decode(line)
-    except ValueError:
+        topic, payload = body.get("topic"), body.get("payload")
+        raw = (payload if isinstance(payload, str) else json.dumps(payload)).encode()
+    except (ValueError, RecursionError):  # also half a character, which no bytes stand for
         return None
-    topic, payload = body.get("topic"), body.get("payload")
-    if not isinstance(topic, str):
-        return None
-    raw = payload if isinstance(payload, str) else json.dumps(payload)
-    return topic, raw.encode(), body.get("retain") == 1
+    return (topic, raw, body.get("retain") == 1) if isinstance(topic, str) else None

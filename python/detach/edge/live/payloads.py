@@ -18,6 +18,8 @@ NOTHING = {"unavailable", "unknown", "none", "null", ""}
 ONLINE = {"online", "true", "available", "on", "connected"}
 LARGEST = 1e9
 REASONS = ("too_large", "not_text", "not_json", "no_field", "wrong_type", "out_of_range")
+UNFORESEEN = "unforeseen"
+"""Counted for a payload that could not even be refused."""
 MILLISECONDS = 1e11
 """A time of Unix beyond this counts milliseconds."""
 
@@ -173,14 +175,15 @@ def _time(found: Any) -> float | None:
     """Seconds of Unix; None where it is no time that can be read."""
     if isinstance(found, bool) or not isinstance(found, (str, int, float)):
         return None
-    if isinstance(found, (int, float)):
-        seconds = float(found)
-    else:
-        try:
-            moment = datetime.fromisoformat(found.strip().replace("Z", "+00:00"))
-        except ValueError:
-            return None
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    try:
+        seconds = float(found) if isinstance(found, (int, float)) else _moment(found)
+    except (ValueError, OverflowError):  # JSON's whole numbers have no end
+        return None
     if not math.isfinite(seconds) or abs(seconds) > 1e15:
         return None
     return seconds / 1000 if abs(seconds) > MILLISECONDS else seconds
+
+
+def _moment(text: str) -> float:
+    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from detach.edge.live.clock import SourceClock
 from detach.edge.live.config import SensorSource
 from detach.edge.live.messages import Message
-from detach.edge.live.payloads import PayloadError, Reading, is_online, read_payload
+from detach.edge.live.payloads import (
+    UNFORESEEN,
+    PayloadError,
+    Reading,
+    is_online,
+    read_payload,
+)
+
+T = TypeVar("T")
 
 PULSE_S = 1.0
 CONFIRM_S = 1.0
@@ -60,6 +69,8 @@ class _Sensor:
     """Of a pulse: what it said last."""
     falls_s: float | None = None
     """When it goes off by itself."""
+    cut: bool = False
+    """Whether it is unknown for no other reason than that the broker went away."""
     confirm_s: float | None = None
     """When it is as it was before the outage, unless a message came."""
 
@@ -123,6 +134,7 @@ class Sensors:
         for sensor in self._sensors:
             if sensor.source.assume is not None and not sensor.known:
                 self._set(sensor, dict.fromkeys(sensor.source.axes, sensor.source.assume), now_s)
+                sensor.heard_s = now_s
 
     def take(self, message: Message, ahead_s: float) -> None:
         """A message, which may speak of several sensors or of none."""
@@ -132,12 +144,10 @@ class Sensors:
         if not sensors and message.topic not in self._by_availability:
             self.counts["unknown_topic"] += 1
         for sensor in sensors:
-            try:
-                reading = read_payload(message.payload, sensor.source, binary=sensor.kind.binary)
-            except PayloadError as error:
-                self.counts[error.reason] += 1
-                continue
-            self._take(sensor, reading, message, ahead_s)
+            binary = sensor.kind.binary
+            read = partial(read_payload, message.payload, sensor.source, binary=binary)
+            if (reading := self._read(read)) is not None:
+                self._take(sensor, reading, message, ahead_s)
 
     def until(self, now_s: float) -> None:
         """What happens without a message up to a moment: pulses end, silence is noticed."""
@@ -146,9 +156,9 @@ class Sensors:
                 self._set(sensor, dict.fromkeys(sensor.source.axes, 0.0), sensor.falls_s)
                 sensor.falls_s = None
             if sensor.confirm_s is not None and sensor.confirm_s <= now_s:
-                sensor.known, confirmed_s = True, sensor.confirm_s
-                sensor.confirm_s = None
-                self._set(sensor, sensor.values, confirmed_s)
+                sensor.heard_s = sensor.confirm_s
+                self._set(sensor, sensor.values, sensor.confirm_s)
+                sensor.cut, sensor.confirm_s = False, None
             limit_s = sensor.source.silent_after_s
             if sensor.known and limit_s is not None and now_s - sensor.heard_s > limit_s:
                 self._lose(sensor, sensor.heard_s + limit_s)
@@ -158,33 +168,40 @@ class Sensors:
         """The broker is away: what happens now is not known."""
         self._lost_s = at_s if self._lost_s is None else self._lost_s
         for sensor in self._sensors:
-            sensor.confirm_s = None
+            cut = sensor.known or sensor.cut
             self._lose(sensor, at_s)
+            sensor.cut = cut
 
     def connected(self, at_s: float) -> None:
         """The broker is there, and will send what it retained."""
         short = self._lost_s is not None and at_s - self._lost_s <= self._forget_after_s
         self._lost_s = None
         for sensor in self._sensors:
-            if sensor.values and sensor.kind.hz is None and short and not sensor.known:
+            sensor.cut = sensor.cut and short
+            if sensor.cut and sensor.kind.hz is None:
                 sensor.confirm_s = at_s + CONFIRM_S
         if not short:
             self.start(at_s)
 
     def _take_availability(self, sensor: _Sensor, message: Message) -> None:
-        try:
-            online = is_online(message.payload)
-        except PayloadError as error:
-            self.counts[error.reason] += 1
-            return
-        if not online:
+        if self._read(partial(is_online, message.payload)) is False:
             self.counts["offline"] += 1
             self._lose(sensor, message.arrival_s)
+
+    def _read(self, read: Callable[[], T]) -> T | None:
+        """None for what cannot be read, which is counted: no message ends the program."""
+        try:
+            return read()
+        except PayloadError as error:
+            self.counts[error.reason] += 1
+        except Exception:  # noqa: BLE001 -- a sender's fault, whatever it is
+            self.counts[UNFORESEEN] += 1
+        return None
 
     def _take(self, sensor: _Sensor, reading: Reading, message: Message, ahead_s: float) -> None:
         stamp_s = None if message.retained else reading.stamp_s
         at_s = sensor.clock.measured(message.arrival_s, stamp_s, ahead_s)
-        sensor.confirm_s = None
+        sensor.cut, sensor.confirm_s = False, None
         if reading.values is None:
             self.counts["unavailable"] += 1
             self._lose(sensor, at_s)
@@ -246,6 +263,7 @@ class Sensors:
             for axis in sensor.source.axes:
                 self._push(sensor, axis, at_s, math.nan)
         sensor.known, sensor.falls_s = False, None
+        sensor.cut, sensor.confirm_s = False, None
         if sensor.source.mode != "level":
             sensor.values = dict.fromkeys(sensor.values, 0.0)
 

@@ -68,7 +68,7 @@ def run_live(
         The instance, for its counters.
 
     Raises:
-        UsageError: Neither a configuration nor a recording, or both.
+        UsageError: Neither a configuration nor a recording, or both, or a port beside the first.
         DataError: A damaged bundle or configuration, or they do not fit.
         MachineError: No engine, a refused login, a password that is not there.
     """
@@ -97,6 +97,8 @@ def _opened(
 ) -> tuple[LiveConfig, Bundle]:
     if config_path is not None and options.replay is not None:
         raise UsageError("give a configuration (--config) or a recording (--replay), not both")
+    if config_path is not None and options.port is not None:
+        raise UsageError(f"--port goes with --replay; write page.port into {config_path} instead")
     config = None if config_path is None else read_config(config_path)
     bundle = open_bundle(bundle_path)
     if config is None and options.replay is None:
