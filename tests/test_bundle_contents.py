@@ -60,6 +60,15 @@ def test_resealing_alone_spoils_nothing(intact: Path, tmp_path: Path) -> None:
         (lambda m: m.update(places=0), "outputs.places must be [N, 0]"),
         (lambda m: m["channels"].pop(), "graphs.sensor.fp32.inputs must be"),
         (lambda m: m["channels"][0].update(name="other"), "channels[0].name must be 'sensor0'"),
+        (
+            lambda m: m["channels"][0].update(name="../pin", sensor="../pin"),
+            "channels[0].sensor must be without / and \\, nor . in front, found '../pin'",
+        ),
+        (
+            lambda m: m["channels"][0].update(name="a\\b", sensor="a\\b"),
+            "channels[0].sensor must be",
+        ),
+        (lambda m: m["channels"][0].update(name=".x", sensor=".x"), "channels[0].sensor must be"),
         (lambda m: m["channels"][0].update(std=-1), "channels[0].std must be >= 0, found -1"),
         (lambda m: m["channels"][0].update(mean=float("nan")), "NaN is no number"),
         (lambda m: m["channels"][0].update(std=float("inf")), "Infinity is no number"),

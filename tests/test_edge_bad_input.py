@@ -131,6 +131,24 @@ def time_that_is_no_number(folder: Path) -> None:
     (folder / "sensor1.csv").write_text("t_s,value\n0,1\nnan,1\n")
 
 
+def unix_times(folder: Path) -> None:
+    for i in range(3):
+        (folder / f"sensor{i}.csv").write_text("t_s,value\n1760000000,1\n1760000005,0\n")
+
+
+def a_stamp_of_another_clock(folder: Path) -> None:
+    (folder / "sensor0.csv").write_text("t_s,value\n0,1\n5,0\n1760000010,1\n")
+
+
+def a_sensor_of_another_clock(folder: Path) -> None:
+    (folder / "sensor0.csv").write_text("t_s,value\n1760000000,1\n")
+
+
+def times_since_the_machine_was_started(folder: Path) -> None:
+    for i in range(3):
+        (folder / f"sensor{i}.csv").write_text(f"t_s,value\n{400000 - i},1\n400005,0\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -138,6 +156,10 @@ def time_that_is_no_number(folder: Path) -> None:
         (one_column_more, "sensor1.csv:1"),
         (words, "sensor1.csv:2"),
         (time_that_is_no_number, "sensor1.csv:3"),
+        (unix_times, "sensor0.csv:2: starts at 1760000000 s; times count from the start"),
+        (a_stamp_of_another_clock, "sensor0.csv:4: the time 1760000010 s comes after 5 s; a "),
+        (a_sensor_of_another_clock, "sensor0.csv:2: starts at 1760000000 s"),
+        (times_since_the_machine_was_started, "sensor2.csv:2: starts at 399998 s"),
     ],
 )
 def test_a_source(

@@ -129,7 +129,7 @@ def test_what_is_asked_for_is_taken(bundle: Bundle) -> None:
         ({"graphs": ("audio",)}, "no graph 'audio'; it has sensor, video_spatial, video_temporal"),
         ({"precision": "fp8"}, "sensor is not there in 'fp8'; it is in fp32, fp16"),
         ({"precision": "int8", "graphs": GRAPHS}, "video_spatial is not there in 'int8'"),
-        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"threads": 0}, "threads must be 1 to 1024, got 0"),
     ],
 )
 def test_options_that_do_not_exist(bundle: Bundle, options: dict[str, Any], said: str) -> None:

@@ -16,7 +16,7 @@ def test_without_rerun_it_is_said_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(MachineError, match=r"pip install 'detach\[view\]'"):
+    with pytest.raises(MachineError, match=r"pip install rerun-sdk"):
         write_rrd(tmp_path / "a.rrd", None, None, [])  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 

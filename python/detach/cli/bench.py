@@ -60,7 +60,9 @@ def _edge(args: BenchArgs) -> int:
         return _events(args, args.bundle)
     from detach.data.store import write_whole
     from detach.edge import agreement, footprint
+    from detach.edge.engine import check_threads
 
+    check_threads(args.threads)
     lines: list[dict[str, object]] = []
     found = footprint.measure(
         args.bundle, video=args.video, backend=args.backend, threads=args.threads

@@ -176,8 +176,10 @@ def reproduce(argv: list[str]) -> int:
 def export(argv: list[str]) -> int:
     """Writes a bundle."""
     args = _parse(ExportArgs, argv, "export")
+    from detach.edge.outputs import check_writable
     from detach.export import export as write
 
+    check_writable(args.out)
     write(
         args.run,
         args.out,

@@ -7,6 +7,8 @@ container promise.
 """
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,14 @@ SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm"}
 LARGEST_SIDE_PX = 16384
 FLOW_STEP_PX = 0.125
 """Optical flow is kept as int8 in steps of so many pixels, up to 16 pixels either way."""
+
+LATIN = (
+    str.maketrans("øłđðØŁĐÐ\u0131\u2013\u2019", "olddOLDDi-'")
+    | str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"})
+    | str.maketrans({"ẞ": "SS", "Æ": "Ae", "Œ": "Oe", "Þ": "Th"})
+)
+"""Letters and signs that Unicode does not take apart."""
+UMLAUT = re.compile("(?<=[aouAOU])\u0308")
 
 Pictures = NDArray[np.uint8]
 Container = Literal["mp4", "avi", "matroska"]
@@ -194,11 +204,22 @@ def put_text(
 ) -> None:
     """Writes into a contiguous picture; ``at`` is x and y of the baseline's left end.
 
-    Letters beyond ASCII, which OpenCV cannot draw, become question marks.
+    OpenCV 4 draws ASCII alone: other letters are written as `in_ascii` has them.
     """
     cv2 = _cv2()
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(picture, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+    if cv2.__version__.startswith("4."):
+        text = in_ascii(text)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+
+def in_ascii(text: str) -> str:
+    """Text in ASCII, as in addresses: "Öffnen" is "Oeffnen", "Café" is "Cafe".
+
+    Letters that have no such form, as those of other scripts, become question marks.
+    """
+    composed = unicodedata.normalize("NFC", text).translate(LATIN)
+    apart = [UMLAUT.sub("e", unicodedata.normalize("NFKD", letter)) for letter in composed]
+    return "".join(letter.encode("ascii", "ignore").decode() or "?" for letter in apart)
 
 
 def _cv2() -> ModuleType:

@@ -15,6 +15,8 @@ from detach.edge.stream import SensorWindow
 
 WIDTH, BANNER, LANE, NAMES = 640, 64, 12, 150
 """Pixels: of the picture, of the strip with the answer, of a lane, of the names beside lanes."""
+LETTER_PX = 5
+"""About the width of a letter of those names."""
 SPAN_S = 30.0
 """How much of the past the lanes show."""
 MOST_LANES = 30
@@ -41,7 +43,7 @@ def annotated(source: Source, manifest: Manifest, found: Found) -> Iterator[Pict
     film = _Film(source)
     levels = np.stack([window.activation for window, _ in found])[:, lanes]
     scale = np.maximum(np.abs(levels).max(axis=0), 1e-6)
-    names = [manifest.channels[i].name for i in lanes]
+    names = [_shortened(manifest.channels[i].name) for i in lanes]
     ends = np.array([decision.end_s for _, decision in found])
     for i in range(int(source.duration_s * FPS)):
         t_s = i / FPS
@@ -86,6 +88,13 @@ def _busiest(found: Found) -> list[int]:
     return sorted(order.tolist())
 
 
+def _shortened(name: str) -> str:
+    """A name without its middle, where it has more letters: ends tell axes and doors apart."""
+    letters = (NAMES - 6) // LETTER_PX
+    half = (letters - 2) // 2
+    return name if len(name) <= letters else f"{name[:half]}..{name[-half:]}"
+
+
 def _banner(decision: Decision | None, t_s: float) -> Picture:
     strip: Picture = np.full((BANNER, WIDTH, 3), PAPER, np.uint8)
     video.put_text(strip, f"{t_s:6.1f} s", (10, 40), 0.5, INK)
@@ -120,5 +129,5 @@ def _lanes(
         share = np.where(known, np.abs(levels[np.maximum(of, 0), lane]), 0)
         colour = np.asarray(PAPER) + share[:, None] * (np.asarray(NOW) - np.asarray(PAPER))
         page[top + 1 : top + LANE - 1, NAMES : NAMES + room] = colour.astype(np.uint8)
-        video.put_text(page, name[:24], (6, top + LANE - 3), 0.32, INK)
+        video.put_text(page, name, (6, top + LANE - 3), 0.32, INK)
     return page

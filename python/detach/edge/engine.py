@@ -19,6 +19,8 @@ from detach.edge.tensorrt_prepare import Preparation, open_tested
 from detach.errors import DataError, MachineError, UsageError
 
 Backend = Literal["auto", "tensorrt", "onnxruntime"]
+MOST_THREADS = 1024
+"""Of one engine, as of `detach train`."""
 BACKENDS: tuple[Backend, ...] = ("auto", "tensorrt", "onnxruntime")
 
 
@@ -40,6 +42,17 @@ class Engine(Protocol):
     def close(self) -> None:
         """Frees what it holds."""
         ...
+
+
+def check_threads(count: int) -> int:
+    """A number of threads for an engine.
+
+    Raises:
+        UsageError: None, or more than are of use to anyone.
+    """
+    if not 1 <= count <= MOST_THREADS:
+        raise UsageError(f"threads must be 1 to {MOST_THREADS}, got {count}")
+    return count
 
 
 def open_engines(
@@ -65,14 +78,13 @@ def open_engines(
         say: Is told which engine was taken and why others were not.
 
     Raises:
-        UsageError: No such backend, graph or precision, or fewer threads than 1.
+        UsageError: No such backend, graph or precision, or a number of threads that is none.
         DataError: No engine repeats the golden windows or accepts the graph.
         MachineError: No engine is installed.
     """
     if backend not in BACKENDS:
         raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    if threads < 1:
-        raise UsageError(f"threads must be at least 1, got {threads}")
+    check_threads(threads)
     engines: dict[str, Engine] = {}
     golden = bundle.golden()
     try:

@@ -293,6 +293,7 @@ def _channels(m: Manifest) -> Iterator[Rule]:
         at = f"channels[{i}]"
         named = c.name in {c.sensor, f"{c.sensor}.{c.axis}"}
         yield named and bool(c.sensor), f"{at}.name", c.name, f"{c.sensor!r} or with its axis"
+        yield _is_file_name(c.sensor), f"{at}.sensor", c.sensor, "without / and \\, nor . in front"
         yield c.kind in SENSOR_KINDS, f"{at}.kind", c.kind, f"one of {', '.join(SENSOR_KINDS)}"
         yield c.hz is None or 1e-6 < c.hz <= 1e6, f"{at}.hz", c.hz, "null or in (1e-6, 1e6]"
         yield c.std >= 0, f"{at}.std", c.std, ">= 0"
@@ -380,6 +381,11 @@ def _output_widths(m: Manifest, name: str) -> dict[str, int | None]:
     if name == "sensor":
         return {"logits": len(m.classes) or None, "places": m.places, "embedding": None}
     return {"spatial": None} if name == "video_spatial" else {"temporal": None}
+
+
+def _is_file_name(sensor: str) -> bool:
+    """Sensors are read from SENSOR.csv, which must lie in the folder that the user named."""
+    return re.search(r"^\.|[/\\\0]", sensor) is None
 
 
 def _is_sha256(text: str) -> bool:

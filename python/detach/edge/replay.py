@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from detach.data import video
 from detach.data.labels import NOTHING, mean_weight, window_labels
-from detach.data.store import write_whole
 from detach.edge.annotate import FPS, annotated
 from detach.edge.bundle import Bundle, open_bundle
 from detach.edge.decide import UNKNOWN, Decision, decide
@@ -19,14 +19,18 @@ from detach.edge.engine import Backend, Engine, open_engines
 from detach.edge.film import FilmReader
 from detach.edge.graph_input import Tensors
 from detach.edge.manifest import Manifest
+from detach.edge.outputs import check_outputs, line_file
 from detach.edge.rrd import write_rrd
 from detach.edge.source import Source, open_source
 from detach.edge.stream import SensorStream, SensorWindow
-from detach.errors import DataError
+from detach.errors import DataError, UsageError
 
 SAY_EVERY_S = 5.0
 LOOK_AHEAD = 4096
 """Rows without a value that are passed over to find the one after a window."""
+BLOCK = 1024
+"""Windows whose answers are compared with the recording's labels at once."""
+NO_SAMPLES = np.empty((0, 0), np.float32)
 Say = Callable[[str], None]
 
 
@@ -75,8 +79,9 @@ def run(
     path: Path,
     *,
     options: Options | None = None,
-    write: Callable[[str], None],
+    write: Callable[[str], object],
     say: Say,
+    keep: bool = True,
 ) -> tuple[Summary, Source, list[tuple[SensorWindow, Decision]]]:
     """Runs a source and writes one JSON line a window.
 
@@ -86,9 +91,10 @@ def run(
         options: How.
         write: Takes each line.
         say: Is told which engine runs, and progress.
+        keep: Whether windows are given back; without, memory does not grow with their number.
 
     Returns:
-        The summary, the source and all windows with their decisions.
+        The summary, the source, and all windows, without their samples, with their decisions.
 
     Raises:
         DataError: A damaged bundle or source, or they do not fit.
@@ -104,22 +110,20 @@ def run(
             "this bundle has no classes: places and embeddings only; `detach evaluate` makes a head"
         )
     classes = manifest.classes if options.probabilities else ()
-    started, done = time.monotonic(), []
+    started, tally = time.monotonic(), _Tally(source, manifest)
+    kept: list[tuple[SensorWindow, Decision]] = []
     for window, decision in decisions(bundle, source, options, say):
         write(json.dumps(decision.as_json(classes), ensure_ascii=False))
-        done.append((window, decision))
-    if not done:
+        tally.add(decision)
+        if keep:
+            kept.append((replace(window, samples=NO_SAMPLES), decision))
+    if not tally.windows:
         raise DataError(
             f"{path}: lasts {source.duration_s:.1f} s, a window {manifest.window.seconds:g} s"
         )
-    seconds = time.monotonic() - started
-    labelled, right = _judged(source, manifest, [decision for _, decision in done])
-    unknown = sum(decision.label == UNKNOWN for _, decision in done)
-    summary = Summary(
-        windows=len(done), seconds=seconds, unknown=unknown, labelled=labelled, right=right
-    )
+    summary = tally.summary(time.monotonic() - started)
     say(str(summary))
-    return summary, source, done
+    return summary, source, kept
 
 
 def run_and_show(
@@ -144,12 +148,18 @@ def run_and_show(
         rrd: File for the rerun viewer to write.
         write: Takes each line.
         say: Is told what is being done.
+
+    Raises:
+        UsageError: An output would overwrite what is read, or another one, or has a wrong suffix.
+        MachineError: An output cannot be written.
     """
-    lines: list[str] = []
-    taken = write if out is None else lines.append
-    summary, source, found = run(bundle_path, path, options=options, write=taken, say=say)
+    _check_outputs(bundle_path, path, options.video_file, out, annotate, rrd)
+    keep = annotate is not None or rrd is not None
+    with nullcontext(write) if out is None else line_file(out) as taken:
+        summary, source, found = run(
+            bundle_path, path, options=options, write=taken, say=say, keep=keep
+        )
     if out is not None:
-        write_whole(out, "".join(f"{line}\n" for line in lines).encode())
         say(str(out))
     if annotate is not None:
         manifest = open_bundle(bundle_path).manifest
@@ -159,6 +169,23 @@ def run_and_show(
         count = write_rrd(rrd, source, open_bundle(bundle_path).manifest, found)
         say(f"{rrd}: {count} pictures; `rerun {rrd}` shows it")
     return summary
+
+
+def _check_outputs(
+    bundle_path: Path,
+    path: Path,
+    video_file: Path | None,
+    out: Path | None,
+    annotate: Path | None,
+    rrd: Path | None,
+) -> None:
+    """Before the work, that it will not be for nothing nor at the cost of what is read."""
+    for option, file, suffix in (("annotate", annotate, ".mp4"), ("rrd", rrd, ".rrd")):
+        if file is not None and file.suffix.lower() != suffix:
+            raise UsageError(f"--{option} must end in {suffix}, got {file}")
+    links = [p for p in (*path.glob("*"), *path.glob("*/*")) if p.is_symlink()]
+    inputs = [bundle_path, path, *links, *([] if video_file is None else [video_file])]
+    check_outputs([p for p in (out, annotate, rrd) if p is not None], inputs)
 
 
 def decisions(
@@ -217,7 +244,7 @@ def _through(
     film: FilmReader | None,
     say: Say,
 ) -> Iterator[tuple[SensorWindow, Decision]]:
-    numbers = list(source.windows(manifest.window.seconds, manifest.window.hop_s))
+    numbers = source.windows(manifest.window.seconds, manifest.window.hop_s)
     feed, said = Feed(source, stream), time.monotonic()
     for number in numbers:
         feed.until(stream.bounds(number)[1])
@@ -283,9 +310,37 @@ def truth_of(source: Source, manifest: Manifest, start_s: NDArray[np.float64]) -
     return window_labels(weight, empty=empty)[0].astype(np.int64)
 
 
-def _judged(source: Source, manifest: Manifest, found: Sequence[Decision]) -> tuple[int, int]:
-    """How many windows have a label, and how many of those are called by it."""
-    truth = truth_of(source, manifest, np.array([decision.start_s for decision in found]))
-    names = [manifest.classes[t] if t >= 0 else None for t in truth.tolist()]
-    right = sum(d.label == name for d, name in zip(found, names, strict=True) if name is not None)
-    return sum(name is not None for name in names), right
+class _Tally:
+    """Counts what the windows come to, a block of them at a time."""
+
+    def __init__(self, source: Source, manifest: Manifest) -> None:
+        self._source, self._manifest = source, manifest
+        self._block: list[tuple[float, str | None]] = []
+        self.windows = self._unknown = self._labelled = self._right = 0
+
+    def add(self, decision: Decision) -> None:
+        self.windows += 1
+        self._unknown += decision.label == UNKNOWN
+        self._block.append((decision.start_s, decision.label))
+        if len(self._block) == BLOCK:
+            self._judge()
+
+    def summary(self, seconds: float) -> Summary:
+        """Of all that were added, in so many seconds."""
+        self._judge()
+        return Summary(
+            windows=self.windows,
+            seconds=seconds,
+            unknown=self._unknown,
+            labelled=self._labelled,
+            right=self._right,
+        )
+
+    def _judge(self) -> None:
+        """How many windows have a label, and how many of those are called by it."""
+        starts = np.array([start_s for start_s, _ in self._block])
+        truth = truth_of(self._source, self._manifest, starts).tolist()
+        for t, (_, label) in zip(truth, self._block, strict=True):
+            self._labelled += t >= 0
+            self._right += t >= 0 and self._manifest.classes[t] == label
+        self._block.clear()

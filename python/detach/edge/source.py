@@ -1,6 +1,6 @@
 """What `detach run` reads: a recording, or a folder of sensor files with or without a video."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from detach.data.tables import Intervals, read_times
 from detach.edge.manifest import Channel, Manifest
 from detach.edge.stream import SensorForm
 from detach.errors import DataError, UsageError
+
+DAY_S = 86_400.0
+LONGEST_S = 31 * DAY_S
+"""Of a folder of sensor files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +55,11 @@ class Source:
     labels: Intervals | None
     """Of the bundle's track, where the recording has it."""
 
-    def windows(self, seconds: float, hop_s: float) -> Iterator[int]:
+    def windows(self, seconds: float, hop_s: float) -> range:
         """Numbers of the windows that fit, as in training but for what the video covers."""
-        if self.duration_s >= seconds - 1e-6:
-            yield from range(int((self.duration_s - seconds) / hop_s + 1e-6) + 1)
+        if self.duration_s < seconds - 1e-6:
+            return range(0)
+        return range(int((self.duration_s - seconds) / hop_s + 1e-6) + 1)
 
 
 def open_source(path: Path, manifest: Manifest, video_file: Path | None = None) -> Source:
@@ -160,11 +165,13 @@ def _from_folder(path: Path, manifest: Manifest, video_file: Path | None) -> Sou
             rows = read_times(file, ("t_s", *axes), may_fall=_is_put_right(form, channels[0]))
             values = rows[:, 1:].astype(np.float32)
             series[name] = _series(form, channels[0], axes, rows[:, 0], values)
+            _check_end(file, series[name].t_s)
     if not series:
         raise DataError(
             f"{path}: no recording, and no file of a sensor of the bundle: expected "
             f"{RECORDING_FILE}, or {', '.join(f'{name}.csv' for name in list(sensors)[:5])} ..."
         )
+    _check_start(folder, series)
     ends = [float(s.t_s[-1]) for s in series.values() if len(s.t_s)]
     film = _film(video_file) if video_file is not None else None
     if film is not None:
@@ -179,10 +186,43 @@ def _from_folder(path: Path, manifest: Manifest, video_file: Path | None) -> Sou
     )
 
 
+def _check_end(file: Path, t_s: NDArray[np.float64]) -> None:
+    """That no time is beyond what a folder may last; Unix times are."""
+    far = np.flatnonzero(np.abs(t_s) > LONGEST_S)
+    if not far.size:
+        return
+    i = int(far[0])
+    if i == 0:
+        raise _starts_at(file, float(t_s[0]))
+    raise DataError.at(
+        file,
+        i + 2,
+        f"the time {t_s[i]:.0f} s comes after {t_s[i - 1]:.0f} s; a source lasts at most "
+        f"{LONGEST_S / DAY_S:.0f} days. Put that line right, or cut the files",
+    )
+
+
+def _check_start(folder: Path, series: Mapping[str, Series]) -> None:
+    """That something is heard in the first day; a single sensor may begin later."""
+    firsts = {name: float(s.t_s[0]) for name, s in series.items() if len(s.t_s)}
+    if firsts and min(firsts.values()) > DAY_S:
+        name = min(firsts, key=firsts.__getitem__)
+        raise _starts_at(folder / f"{name}.csv", firsts[name])
+
+
+def _starts_at(file: Path, first_s: float) -> DataError:
+    return DataError.at(
+        file,
+        2,
+        f"starts at {first_s:.0f} s; times count from the start of the recording, as those of "
+        "all its files do. Take the same start off all of them",
+    )
+
+
 def _film(file: Path) -> VideoTrack:
     """A video that no recording describes, by what its container says."""
     claim = video.probe(file)
-    if not (0 < claim.fps <= 1000 and claim.frames > 0):
+    if not (0 < claim.fps <= 1000 and 0 < claim.frames <= LONGEST_S * claim.fps):
         raise DataError(
             f"{file}: its container names {claim.fps:g} frames a second and {claim.frames} frames; "
             "encode it again with a constant rate"
