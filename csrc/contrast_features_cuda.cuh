@@ -87,9 +87,10 @@ struct RowFactors {
       cosine = unit_spatial;
       return;
     }
-    const float whole = fmaxf(
-        sqrtf((spatial * unit_spatial * unit_spatial) + (temporal * unit_temporal * unit_temporal)),
-        smallest_length);
+    const float length =
+        sqrtf((spatial * unit_spatial * unit_spatial) + (temporal * unit_temporal * unit_temporal));
+    // A NaN becomes 2, which no length is: the other half stays finite, and its cosines right.
+    const float whole = fmaxf(fminf(length, 2.0F), smallest_length);
     half[0] = unit_spatial / whole;
     half[1] = unit_temporal / whole;
     cosine = whole;

@@ -52,19 +52,19 @@ __device__ __forceinline__ void compare_places(WeightTile<P, S>& places, const A
       for (int half = 0; half < 2; ++half) {
         const float row = cosine_i[place.row_of(m, half)];
         const float2 known = places[m][n][half].get();
-        places[m][n][half].set(fmaxf(known.x, c[m][n][2 * half] * (row * column.x)),
-                               fmaxf(known.y, c[m][n][(2 * half) + 1] * (row * column.y)));
+        places[m][n][half].set(larger(known.x, c[m][n][2 * half] * (row * column.x)),
+                               larger(known.y, c[m][n][(2 * half) + 1] * (row * column.y)));
       }
     }
   }
 }
 
-/// Eq. 8, 10 and 11.
+/// Eq. 8, 10 and 11. NaN stays NaN.
 __device__ __forceinline__ float pair_weight(const PairProblem& p, float place, float motion) {
-  float damping = fmaxf(motion * p.motion_scale, 0.0F);
+  float damping = larger(motion * p.motion_scale, 0.0F);
   damping = p.squared ? damping * damping : damping;
   damping = p.gated ? damping * place : damping;
-  return fmaxf((1.0F + (p.lambda_minus_one * place)) * (1.0F - damping), 0.0F);
+  return larger((1.0F + (p.lambda_minus_one * place)) * (1.0F - damping), 0.0F);
 }
 
 /// From places to weights.
@@ -132,7 +132,7 @@ __device__ __forceinline__ std::uint32_t left_out(const PairProblem& p, const Ti
 }
 
 /// Calls f(number, weight, m, n, r) for each of this thread's pairs; the weight is 0 where it does
-/// not count.
+/// not count, and may be NaN.
 template <class P, class S, class F>
 __device__ __forceinline__ void each_pair(Accumulator<S>& c, const WeightTile<P, S>& weights,
                                           std::uint32_t out, F&& f) {
@@ -180,11 +180,11 @@ __device__ __forceinline__ void add_up(Accumulator<S>& c, const WeightTile<P, S>
   }
   LineSums<S> largest(-INFINITY);
   each_pair<P, S>(c, weights, out, [&](float& s, float w, int m, int n, int r) {
-    largest.raise(m, n, r, w > 0.0F ? s * p.logit_scale : -INFINITY);
+    largest.raise(m, n, r, w == 0.0F ? -INFINITY : s * p.logit_scale);
   });
   largest.largest_across_lanes();
   each_pair<P, S>(c, weights, out, [&](float& s, float w, int m, int n, int r) {
-    if (w > 0.0F) {
+    if (w != 0.0F) {
       sums.add(m, n, r, w * power_of_two(exponent<P>(p, s, largest.row[m][r / 2])),
                w * power_of_two(exponent<P>(p, s, largest.column[n][r % 2])));
     }
@@ -209,7 +209,7 @@ __device__ __forceinline__ void differentiate(Accumulator<S>& c, const WeightTil
     const int j = place.column_of(n) + (r % 2);
     const float row = upstream_i[i] * power_of_two(exponent<P>(p, s, log_i[i]));
     const float column = upstream_j[j] * power_of_two(exponent<P>(p, s, log_j[j]));
-    s = w > 0.0F ? w * (row + column) : 0.0F;
+    s = w == 0.0F ? 0.0F : w * (row + column);
   });
 }
 

@@ -105,6 +105,13 @@ __device__ __forceinline__ float power_of_two(float x) {
   return y;
 }
 
+/// The larger of two; NaN where one of them is, which fmaxf would drop.
+__device__ __forceinline__ float larger(float a, float b) {
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(y) : "f"(a), "f"(b));
+  return y;
+}
+
 /// 1 / x within a unit of the last place.
 __device__ __forceinline__ float reciprocal(float x) {
   float y;

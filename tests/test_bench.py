@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -251,6 +252,24 @@ def test_peak_memory_is_that_of_one_call() -> None:
     ours = memory.growth(make, n, threads=1)
     assert ours is not None
     assert ours < numbers
+
+
+def test_gradients_count_as_memory_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where some of an earlier call are there, the next only takes their place."""
+    before: list[Tensor | None] = []
+
+    def watched(call: variants.Call) -> int:
+        before.extend(leaf.grad for leaf in call.inputs.learning)
+        call()
+        return 0
+
+    options, gpu = quick(), SimpleNamespace(on=torch.device("cuda"))
+    bound = partial(variants.bound, options=options)
+    monkeypatch.setattr(memory, "growth_on_gpu", watched)
+    monkeypatch.setattr(loss, "bound", lambda variant, n, _: bound(variant, n))
+    for _ in range(2):
+        loss._extra(variants.variants(options)[0][:2], 8, gpu, silent)  # type: ignore[arg-type]
+    assert before == [None] * 8
 
 
 def test_the_ceiling_is_above_what_torch_reaches() -> None:

@@ -6,6 +6,7 @@ buffers and options the operator passes, not the device.
 
 import contextlib
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from detach import ops
-from detach.ops import contrast_cuda, dispatch
+from detach.ops import contrast_cuda, contrast_pairs, dispatch
 
 from .contrast_on_cuda import Emulated, build_emulated  # type: ignore[import-not-found]
 
@@ -42,12 +43,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = types.SimpleNamespace(cuda_stream=0)
-    monkeypatch.setattr(contrast_cuda, "_C", Emulated(library))
+def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    stream, module = types.SimpleNamespace(cuda_stream=0), Emulated(library)
+    monkeypatch.setattr(contrast_cuda, "_C", module)
+    monkeypatch.setattr(contrast_pairs, "_C", module)
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
     monkeypatch.setattr(dispatch, "_best", lambda _: ("cuda", "emulated"))
+    yield module
+    module.set_sizes(2048, 2048, 96)
 
 
 def features(n: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -98,6 +102,30 @@ def test_agrees_with_the_equations(
     assert bool(stats.mean_weight.isfinite().all())
 
 
+@pytest.mark.parametrize(
+    ("dtype", "memory"), [(torch.float16, "saved"), (torch.float32, "recompute")]
+)
+@pytest.mark.parametrize("options", [{}, {"temporal": "cross"}, {"temperature": 0.01}], ids=str)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_nan_of_any_part_shows_where_the_equations_have_it(
+    value: float, options: dict[str, Any], dtype: torch.dtype, memory: Any
+) -> None:
+    for part in range(6):
+        parts = features(40, dtype)
+        parts[part][3, 2] = value
+        expected, gradients = by_equations(parts, {**options, "reduction": "none"})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DETACH_BACKEND", "reference")
+            _, truth = ops.weighted_contrastive_loss(*parts, return_stats=True, **options)
+        mine = [x.clone().requires_grad_(i in MOTION) for i, x in enumerate(parts)]
+        loss, stats = ops.weighted_contrastive_loss(
+            *mine, memory=memory, reduction="none", return_stats=True, **options
+        )
+        found = torch.autograd.grad(loss.sum(), [mine[i] for i in MOTION])
+        for x, y in zip((loss, *stats, *found), (expected, *truth, *gradients), strict=True):
+            assert torch.equal(x.isnan(), y.isnan()), part
+
+
 def test_a_compiled_gradient_can_be_taken_twice() -> None:
     torch.compiler.reset()
     parts = [x.requires_grad_(i in MOTION) for i, x in enumerate(features(50))]
@@ -108,6 +136,73 @@ def test_a_compiled_gradient_can_be_taken_twice() -> None:
     first = torch.autograd.grad(loss, wanted, retain_graph=True)
     for x, y in zip(first, torch.autograd.grad(loss, wanted), strict=True):
         assert torch.equal(x, y)
+
+
+PRECISIONS = pytest.mark.parametrize(
+    ("before", "after"), [("highest", "high"), ("high", "highest")]
+)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("memory", ["saved", "recompute"])
+def test_a_precision_that_changes_on_the_way_back_changes_nothing(
+    before: str, after: str, memory: Any, emulated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of large batches, which differ between TF32 and float32, made to serve a small one."""
+    emulated.set_sizes(0, 2048, 96)
+    parts = [x.requires_grad_(i in MOTION) for i, x in enumerate(features(70))]
+
+    def gradients(later: str) -> tuple[Tensor, ...]:
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: before)
+        loss = ops.weighted_contrastive_loss(*parts, memory=memory)
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: later)
+        return torch.autograd.grad(loss, [parts[i] for i in MOTION])
+
+    for x, y in zip(gradients(after), gradients(before), strict=True):
+        assert torch.equal(x, y)
+
+
+class OnGpu(Tensor):
+    is_cuda = True
+
+
+@PRECISIONS
+@pytest.mark.parametrize("save", [True, False])
+def test_so_it_is_in_a_ring(
+    before: str, after: str, save: bool, emulated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulated.set_sizes(0, 2048, 96)
+    block = [x.as_subclass(OnGpu) for x in features(70)]
+    params = (0.1, 3.0, 1, 1, 1, True)
+
+    def gradients(later: str) -> list[Tensor]:
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: before)
+        table, _, saved = contrast_pairs.sums(block, None, params, save=save)
+        table[:2] = torch.logaddexp(table[:2], table[2])
+        table[2] = 1.0
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: later)
+        found = [torch.zeros_like(x) for x in block[:4]]
+        contrast_pairs.add_gradients(block, None, params, saved, (table, None), (found, None))
+        return found
+
+    found, expected = gradients(after), gradients(before)
+    assert all(bool(x.isfinite().all()) and bool(x.any()) for x in expected)
+    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+def test_a_compiled_loss_follows_the_precision() -> None:
+    torch.compiler.reset()
+    parts = features(50)
+    compiled = torch.compile(ops.weighted_contrastive_loss, fullgraph=True, backend="aot_eager")
+    before, found = torch.get_float32_matmul_precision(), []
+    try:
+        for precision in ("highest", "high"):
+            torch.set_float32_matmul_precision(precision)
+            found += [compiled(*parts), ops.weighted_contrastive_loss(*parts)]
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert [bool(x == found[0]) for x in found] == [True, True, False, False]
+    assert torch.equal(found[2], found[3])
 
 
 def test_float64_is_left_to_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_opcheck(name: str, save: bool) -> None:
     features = learning(make(9), (0, 1, 2, 3))
     mask = (None, torch.arange(9) // 3, torch.arange(9.0).double(), 1.5)
     save = save and name == "torch"  # what a kernel saves has gaps, which are never equal
-    options = (0.1, 3.0, 1, 1, 1, True, 0, 9, 1, number)
+    options = (0.1, 3.0, 1, 1, 1, True, 0, 9, 1, False, number)
     operator = torch.ops.detach.weighted_contrast.default
     torch.library.opcheck(operator, (*features, *mask, *options, save, True))
     constants = [x.detach() for x in features]
@@ -244,7 +244,11 @@ def test_memory(saves: Iterator[list[bool]], monkeypatch: pytest.MonkeyPatch) ->
     for memory in memories[:2]:
         ops.weighted_contrastive_loss(*parts, memory=memory)
     ops.weighted_contrastive_loss(*parts, rows=(0, 4))
-    assert seen == [True, True, False, False, False, False, True, True]
+    halves = learning(make(9, dtype=torch.float16))  # kept as float32
+    for limit in (9 * 9 * 4 - 1, 9 * 9 * 4):
+        monkeypatch.setattr(contrast, "SAVED_LIMIT_BYTES", limit)
+        ops.weighted_contrastive_loss(*halves)
+    assert seen == [True, True, False, False, False, False, True, True, False, True]
 
 
 def test_without_the_extension_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +298,7 @@ GROUP, POSITION = torch.zeros(4, dtype=torch.int64), torch.zeros(4)
         ({"lambda_hard": "3"}, TypeError, "lambda_hard must be a number, got str"),
         ({"gate": "place"}, ValueError, "gate must be one of none, spatial, got 'place'"),
         ({"power": 3}, ValueError, "power must be 1 or 2, got 3"),
+        ({"power": 1.0}, ValueError, "power must be 1 or 2, got 1.0"),
         ({"temporal": "both"}, ValueError, "temporal must be one of none, intra, cross"),
         ({"memory": "much"}, ValueError, "memory must be one of auto, saved, recompute"),
         ({"reduction": "max"}, ValueError, "reduction must be one of none, mean, sum"),
@@ -301,6 +306,7 @@ GROUP, POSITION = torch.zeros(4, dtype=torch.int64), torch.zeros(4)
         ({"rows": (-1, 2)}, ValueError, "rows must be"),
         ({"rows": (0, 5)}, ValueError, "rows must be"),
         ({"rows": 3}, ValueError, r"rows must be \(start, stop\), got 3"),
+        ({"rows": (1.0, 4.0)}, ValueError, r"rows must be \(start, stop\), both whole, got"),
         ({"mask": torch.zeros(4, 4)}, TypeError, "mask must be bool, got torch.float32"),
         ({"mask": OBLONG}, ValueError, r"mask must have shape \[4, 4\]"),
         ({"mask": "near"}, TypeError, "mask must be a bool tensor or .* got str"),

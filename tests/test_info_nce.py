@@ -277,6 +277,20 @@ def test_reductions_agree() -> None:
     torch.testing.assert_close(total, each.sum())
 
 
+@pytest.mark.usefixtures("memory")
+def test_functions_of_functions() -> None:
+    query, key = pair()
+
+    def loss(q: Tensor) -> Tensor:
+        return ops.weighted_info_nce(q, key, temperature=TAU)
+
+    learned = query.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(learned), learned)
+    torch.testing.assert_close(torch.func.grad(loss)(query), expected)
+    found = torch.vmap(torch.func.grad(loss))(torch.stack([query, query]))
+    torch.testing.assert_close(found, torch.stack([expected, expected]))
+
+
 def test_compiles_and_maps() -> None:
     query, key = pair()
 

@@ -173,6 +173,16 @@ def test_the_constant_weight_is_the_mean_of_the_real_ones() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", ["weighted", "constant", "emphasised", "eased"])
+def test_where_the_weight_is_symmetric_its_transpose_changes_nothing(
+    kind: str, masked: bool
+) -> None:
+    same = {"negatives": kind, "temporal": "intra", "mask_overlap": masked}
+    there, back = (loss({**same, "transpose": transpose}) for transpose in (True, False))
+    assert there == pytest.approx(back, rel=1e-5)
+
+
 @pytest.mark.parametrize(("kind", "power"), [("emphasised", 1.0), ("eased", -1.0)])
 def test_hard_negatives_weigh_more_or_less_at_the_same_mean(kind: str, power: float) -> None:
     parts, slow, overlap = features()

@@ -112,7 +112,7 @@ def _written_out(
     if weight is not None and kind in CONTROLS:
         counted = ~torch.eye(len(weight), dtype=torch.bool, device=weight.device)
         counted = counted if mask is None else counted & ~mask
-        own = _control(kind, features, options).detach()
+        own = _control(kind, features, options).detach().fill_diagonal_(0.0)  # as of W, Eq. 11
         weight = own * (weight * counted).sum() / (own * counted).sum().clamp(min=1e-6)
     if weight is not None and not stage.transpose:  # both ways see W as it is
         logits = video @ sensor.T / stage.temperature

@@ -201,6 +201,10 @@ inline float power_of_two(float x) {
   return y < 1.17549435e-38F ? 0.0F : y;
 }
 
+inline float larger(float a, float b) {
+  return std::isnan(a) || std::isnan(b) ? a + b : std::fmax(a, b);
+}
+
 inline float reciprocal(float x) { return 1.0F / x; }
 
 /// Runs a kernel to its end.

@@ -90,7 +90,7 @@ def _block(
                 pairs = PRODUCTS[variant.group, options.forward_only] * options.width * n**2
                 share = pairs / timed[name].seconds / highest.rate
                 rows.append(Row(name, variant.group, timed[name].seconds, timed[name].calls, share))
-    grown = _extra(found, n, options, bodies, say) if options.memory else {}
+    grown = _extra(found, n, options, say) if options.memory else {}
     rows = [replace(row, extra_bytes=grown.get(row.name)) for row in rows]
     notes = (f"ceiling: {highest.text}", ratios(rows, rows[0], RIVALS))
     return Block(f"N = {n}", _data(options), n, tuple(rows), notes)
@@ -117,15 +117,11 @@ def _bodies(
 
 
 def _extra(
-    found: list[Variant],
-    n: int,
-    options: Options,
-    bodies: dict[str, Body],
-    say: Callable[[str], None],
+    found: list[Variant], n: int, options: Options, say: Callable[[str], None]
 ) -> dict[str, int | None]:
     """Peak memory of each variant, in bytes."""
-    if options.on.type == "cuda":
-        return {v.name: memory.growth_on_gpu(bodies[v.name]) for v in found}
+    if options.on.type == "cuda":  # with inputs that have no gradients yet
+        return {v.name: memory.growth_on_gpu(bound(v, n, options)) for v in found}
     if not memory.fits(n):
         say(f"N = {n}: memory is not measured, since there is too little of it")
         return {}
@@ -141,7 +137,7 @@ def _extra(
 def _only_memory(
     found: list[Variant], n: int, options: Options, say: Callable[[str], None]
 ) -> Block:
-    grown = {} if options.on.type == "cuda" else _extra(found, n, options, {}, say)
+    grown = {} if options.on.type == "cuda" else _extra(found, n, options, say)
     rows = tuple(Row(v.name, v.group, None, 0, None, grown.get(v.name)) for v in found)
     return Block(f"N = {n}, memory alone", _data(options), n, rows)
 

@@ -59,7 +59,10 @@ def growth(
 
 
 def growth_on_gpu(body: Body) -> int:
-    """Bytes that one call takes at its peak beyond what is allocated before it."""
+    """Bytes that one call takes at its peak beyond what is allocated before it.
+
+    Gradients of an earlier call, which this one frees, would hide its own.
+    """
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

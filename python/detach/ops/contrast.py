@@ -6,8 +6,16 @@ import torch
 from torch import Tensor
 
 from detach.equations import Gate, Temporal
-from detach.ops import contrast_operator, contrast_reference
-from detach.ops.contrast_call import GATES, REDUCTIONS, TEMPORALS, Call, reduced, saved_pairs
+from detach.ops import contrast_cuda, contrast_operator, contrast_reference
+from detach.ops.contrast_call import (
+    GATES,
+    REDUCTIONS,
+    TEMPORALS,
+    Call,
+    computed_in,
+    reduced,
+    saved_pairs,
+)
 from detach.ops.contrast_checks import (
     check_options,
     check_words,
@@ -15,7 +23,7 @@ from detach.ops.contrast_checks import (
     checked_mask,
     checked_rows,
 )
-from detach.ops.dispatch import BACKENDS, chosen
+from detach.ops.dispatch import BACKENDS, chosen, transformed
 
 Memory = Literal["auto", "saved", "recompute"]
 Reduction = Literal["mean", "sum", "none"]
@@ -105,10 +113,10 @@ def weighted_contrastive_loss(
     losses log(exp(s_ii) + sum_j W_ij exp(s_ij)) - s_ii and, with W_ji exp(s_ji), the one of the
     other direction. W is a constant to the gradient, which flows only to those of the first four
     tensors that require it: frozen ones cost nothing. Differentiable any number of times, from the
-    second on through the equations, which also serve `torch.func`. Kernels are deterministic,
-    whatever the number of threads. Autocast does not lower its precision. On a CPU half types are
-    computed in float32, on a GPU their products are taken as they are and summed in float32; the
-    gradient comes in the features' type. On a GPU float64 runs in plain torch.
+    second on through the equations, which also serve `torch.func` and forward mode. Kernels are
+    deterministic, whatever the number of threads. Autocast does not lower its precision. On a CPU
+    half types are computed in float32, on a GPU their products are taken as they are and summed in
+    float32; the gradient comes in the features' type. On a GPU float64 runs in plain torch.
 
     Args:
         video_spatial: Place features of N >= 1 windows, [N, ds]; all tensors share device and
@@ -133,8 +141,10 @@ def weighted_contrastive_loss(
             with sensor j; or (group int64 [N], position [N], reach): pairs of one group whose
             positions are nearer than reach, without an N x N array. A window whose negatives are
             all left out has loss 0.
-        memory: "saved" keeps a number a pair for the gradient, "recompute" computes pairs again in
-            O(N d) memory, "auto" saves up to `SAVED_LIMIT_BYTES`. Plain torch always recomputes.
+        memory: "saved" keeps a number a pair for the gradient; "recompute" computes pairs again and
+            needs, beyond O(N d), only sums over tiles of pairs: N^2 / 6 bytes on a CPU, twice that
+            at low temperatures, and N^2 / 16 (half types) to N^2 / 8 on a GPU; "auto" saves up to
+            `SAVED_LIMIT_BYTES`. Plain torch always recomputes.
         reduction: "mean" over windows of half the sum of both directions, "sum", or "none": [n].
         return_stats: Whether to return what the loss is made of, too.
 
@@ -152,12 +162,13 @@ def weighted_contrastive_loss(
     features = checked_features((*parts, video_momentum, sensor_momentum), temporal)
     first = features[0]
     backend = chosen(first.device, first.dtype)
-    if torch._C._are_functorch_transforms_active():  # noqa: SLF001 -- no public name
+    if transformed(features):
         backend = "reference"
     left_out = checked_mask(mask, first)
     words = (GATES.index(gate), power, TEMPORALS.index(temporal), normalize)
     span = checked_rows(rows, first.shape[0])
-    ends = (REDUCTIONS.index(reduction), BACKENDS.index(backend))
+    tf32 = backend == "cuda" and contrast_cuda.takes_tf32(first.dtype)
+    ends = (REDUCTIONS.index(reduction), tf32, BACKENDS.index(backend))
     call = Call._make((*features, *left_out, temperature, lambda_hard, *words, *span, *ends))
     if backend == "reference":
         each, sums = contrast_reference.losses(call)
@@ -173,5 +184,8 @@ def _saves(call: Call, memory: Memory) -> bool:
         return False
     if not any(x.requires_grad for x in call.parts):
         return False
+    dtype = call.video_spatial.dtype
+    if BACKENDS[call.backend] != "cuda":
+        dtype = computed_in(dtype)
     pairs = saved_pairs(call.video_spatial.shape[0], call.start, call.stop)
-    return memory == "saved" or pairs * call.video_spatial.element_size() <= SAVED_LIMIT_BYTES
+    return memory == "saved" or pairs * dtype.itemsize <= SAVED_LIMIT_BYTES

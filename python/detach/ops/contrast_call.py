@@ -39,6 +39,8 @@ class Call(NamedTuple):
     start: int
     stop: int
     reduction: int
+    tf32: bool
+    """Whether a GPU rounds float32 to TF32 in products: decided once for both directions."""
     backend: int
     """Its place in `detach.ops.dispatch.BACKENDS`."""
 

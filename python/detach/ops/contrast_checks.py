@@ -18,7 +18,7 @@ _DTYPES = (torch.float32, torch.float64, *_HALVES)
 _NAMES = Call._fields[:6]
 
 
-def check_options(temperature: float, lambda_hard: float, power: int) -> None:
+def check_options(temperature: float, lambda_hard: float, power: Any) -> None:
     """Raises: TypeError or ValueError that names the number."""
     if not isinstance(temperature, (int, float)):
         raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
@@ -28,7 +28,7 @@ def check_options(temperature: float, lambda_hard: float, power: int) -> None:
         raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
     if not 1.0 <= lambda_hard < math.inf:
         raise ValueError(f"lambda_hard must be >= 1 and finite, got {lambda_hard}")
-    if power not in (1, 2):
+    if not isinstance(power, int) or power not in (1, 2):
         raise ValueError(f"power must be 1 or 2, got {power!r}")
 
 
@@ -60,7 +60,8 @@ def checked_features(tensors: Sequence[Any], temporal: str) -> list[Any]:
             kind = "None" if x is None else type(x).__name__
             when = f" where temporal is {temporal!r}" if name.endswith("momentum") else ""
             raise TypeError(f"{name} must be a tensor{when}, got {kind}")
-    if torch.is_autocast_enabled(features[0].device.type):
+    where = features[0].device.type
+    if torch.amp.is_autocast_available(where) and torch.is_autocast_enabled(where):
         features = [x.float() if x.dtype in _HALVES else x for x in features]
     _check_kinds(features)
     _check_shapes([x.shape for x in features])
@@ -102,6 +103,8 @@ def checked_rows(rows: tuple[int, int] | None, n: int) -> tuple[int, int]:
         start, stop = rows
     except (TypeError, ValueError):
         raise ValueError(f"rows must be (start, stop), got {rows!r}") from None
+    if not all(isinstance(x, (int, torch.SymInt)) for x in (start, stop)):
+        raise ValueError(f"rows must be (start, stop), both whole, got {rows}")
     if not 0 <= start < stop <= n:
         raise ValueError(f"rows must be (start, stop) with 0 <= start < stop <= {n}, got {rows}")
     return start, stop

@@ -29,8 +29,8 @@ def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor, Tens
     """The result, sums as in `detach.ops.contrast_plain.losses`, and what the gradient can use."""
     tensors = _contiguous(call)
     x, n = tensors[0], call.stop - call.start
-    sums = torch.empty((3 if stats else 2, 2, n), dtype=torch.float64)
-    saved = _room(saved_size(call) if save else 0, x.dtype)
+    sums = x.new_empty((3 if stats else 2, 2, n), dtype=torch.float64)
+    saved = _room(saved_size(call) if save else 0, x)
     at = sums.data_ptr()
     total = _C.contrast_batch(
         *_arguments(call, tensors),
@@ -41,7 +41,8 @@ def losses(call: Call, *, save: bool, stats: bool) -> tuple[Tensor, Tensor, Tens
     if REDUCTIONS[call.reduction] == "none":
         return reduced(sums[0], call.reduction).to(x.dtype), sums, saved
     # torch's own reduction of so few numbers takes ten times as long
-    return torch.scalar_tensor(total * share(call), dtype=x.dtype), sums, saved
+    result = torch.scalar_tensor(total * share(call), dtype=x.dtype, device=x.device)
+    return result, sums, saved
 
 
 def gradients(
@@ -76,11 +77,11 @@ def saved_size(call: Call) -> int:
     return size
 
 
-def _room(numbers: int, dtype: torch.dtype) -> Tensor:
+def _room(numbers: int, like: Tensor) -> Tensor:
     """Where many are asked for, memory of an earlier call: fresh pages cost a tenth of the time."""
     if numbers < _MANY:
-        return torch.empty(numbers, dtype=dtype)
-    return torch.frombuffer(_C.Workspace(numbers * dtype.itemsize), dtype=dtype)
+        return like.new_empty(numbers)
+    return torch.frombuffer(_C.Workspace(numbers * like.element_size()), dtype=like.dtype)
 
 
 def _contiguous(call: Call) -> list[Any]:

@@ -14,8 +14,8 @@ from detach.ops.contrast_call import Call, addresses, contiguous, upstream_each
 if kernels.available():
     from detach import _C
 
-_PRECISIONS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 3}
-_TF32 = 2
+TF32, FLOAT32 = 2, 3
+_PRECISIONS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: FLOAT32}
 _ALIGNMENT = 256
 """Bytes; where a workspace may start."""
 
@@ -76,7 +76,7 @@ class _Sizes(NamedTuple):
 
     @classmethod
     def of(cls, call: Call, *, save: bool) -> "_Sizes":
-        precision = precision_of(call.video_spatial.dtype)
+        precision = _precision(call)
         rows, span = call.video_spatial.shape[0], (call.start, call.stop)
         saved = _C.contrast_cuda_saved_size(precision, rows, *span) if save else 0
         workspace_at = -(-saved // _ALIGNMENT) * _ALIGNMENT
@@ -84,11 +84,17 @@ class _Sizes(NamedTuple):
         return cls(workspace_at, workspace_at + workspace)
 
 
-def precision_of(dtype: torch.dtype) -> int:
+def takes_tf32(dtype: torch.dtype) -> bool:
     """As torch's own matrix products: float32 in TF32 only where the user allowed that."""
-    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
-        return _TF32
-    return _PRECISIONS[dtype]
+    return dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+
+
+# torch.compile cannot follow it, and compiles anew where the precision has changed.
+takes_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _precision(call: Call) -> int:
+    return TF32 if call.tf32 else _PRECISIONS[call.video_spatial.dtype]
 
 
 def _arguments(call: Call, tensors: list[Any]) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:
@@ -96,7 +102,7 @@ def _arguments(call: Call, tensors: list[Any]) -> tuple[Any, Any, Any, Any, Any,
     left_out, group, position = where[6:]
     return (
         where[:6],
-        precision_of(tensors[0].dtype),
+        _precision(call),
         rows,
         call.widths,
         call[10:16],

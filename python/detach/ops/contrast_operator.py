@@ -1,6 +1,6 @@
 """The weighted contrastive loss as an operator for torch: registration and gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from detach.ops import contrast_cpu, contrast_cuda, contrast_plain, contrast_reference
 from detach.ops.contrast_call import Call, computed_in, reduced
-from detach.ops.dispatch import BACKENDS, library, undisturbed
+from detach.ops.dispatch import BACKENDS, library, transformed, undisturbed
 
 _CALL = (
     "Tensor video_spatial, Tensor video_temporal, Tensor sensor_spatial, Tensor sensor_temporal, "
     "Tensor? video_momentum, Tensor? sensor_momentum, "
     "Tensor? left_out, Tensor? group, Tensor? position, float reach, "
     "float temperature, float lambda_hard, int gate, int power, int temporal, bool normalize, "
-    "SymInt start, SymInt stop, int reduction, int backend"
+    "SymInt start, SymInt stop, int reduction, bool tf32, int backend"
 )
 _PARTS, _TENSORS, _FIELDS = 4, 9, len(Call._fields)
 
@@ -138,8 +138,10 @@ class _Losses(torch.autograd.Function):
             saved = saved.new_empty(0)
         ctx.used = True
         keep = torch.compiler.is_compiling()  # a compiled gradient does not know which time it is
-        if torch.is_grad_enabled():
-            gradients: Callable[..., Any] = _gradients_with_gradient
+        if transformed((*tensors, upstream)):
+            gradients: Callable[..., Any] = _gradients_by_equations
+        elif torch.is_grad_enabled():
+            gradients = _gradients_with_gradient
         else:
             gradients = _gradients if undisturbed((*tensors, upstream)) else _gradients_op
         found = gradients(*tensors, *ctx.options, sums, saved, upstream, wanted, keep)
@@ -161,26 +163,50 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, upstream = ctx.saved_tensors
-        more = torch.is_grad_enabled()
+        more, needed = torch.is_grad_enabled(), ctx.needs_input_grad
         with torch.enable_grad():
             upstream, *parts = map(_apart, (upstream, *tensors[:_PARTS]))
-            call = Call._make((*parts, *tensors[_PARTS:], *ctx.options))
-            result = reduced(contrast_reference.losses(call)[0], call.reduction)
-            first = torch.autograd.grad(result, parts, upstream, create_graph=True)
-            terms = zip(first, incoming, ctx.wanted, strict=True)
-            asked = [(x * g).sum() for x, g, wanted in terms if wanted and g is not None]
+            rest = (*tensors[_PARTS:], *ctx.options, None, None)
+            first = _gradients_by_equations(*parts, *rest, upstream, ctx.wanted, False)
+            terms = zip(first, incoming, strict=True)
+            asked = [(x, g) for x, g in terms if x is not None and g is not None]
             if not asked:
                 return (None,) * (_FIELDS + 5)
-            whole = torch.stack(asked).sum()
-            leaves = (*parts, upstream)
-            second = torch.autograd.grad(whole, leaves, create_graph=more, allow_unused=True)
+            leaves, needed = (*parts, upstream), (*needed[:_PARTS], needed[_FIELDS + 2])
+            of, pulls = zip(*asked, strict=True)
+            second = _derivatives(of, pulls, leaves, needed, keep=more)
         between = (None,) * (_FIELDS - _PARTS + 2)
         return (*second[:_PARTS], *between, second[_PARTS], None, None)
 
 
+def _gradients_by_equations(*arguments: Any) -> list[Tensor | None]:
+    """The same as `_gradients`, for what must be able to follow each step."""
+    call, keep = Call._make(arguments[:_FIELDS]), torch.is_grad_enabled()
+    upstream, wanted = arguments[_FIELDS + 2 : _FIELDS + 4]
+    with torch.enable_grad():
+        parts = [_apart(x) for x in call.parts]
+        call = Call._make((*parts, *call[_PARTS:]))
+        result = reduced(contrast_reference.losses(call)[0], call.reduction)
+        return _derivatives((result,), (upstream,), parts, wanted, keep=keep)
+
+
+def _derivatives(
+    of: Sequence[Tensor],
+    upstream: Sequence[Tensor],
+    by: Sequence[Tensor],
+    wanted: Sequence[bool],
+    *,
+    keep: bool,
+) -> list[Tensor | None]:
+    """By each tensor that is wanted, None for the others."""
+    asked = [x for x, this in zip(by, wanted, strict=True) if this]
+    found = iter(torch.autograd.grad(of, asked, upstream, create_graph=keep, allow_unused=True))
+    return [next(found) if this else None for this in wanted]
+
+
 def _apart(x: Tensor) -> Tensor:
     """A tensor to differentiate by, which is no other's even where one was passed twice."""
-    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+    return x.view_as(x)
 
 
 _losses_with_gradient: Callable[..., Any] = _Losses.apply

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detach import kernels
 from detach.ops.contrast_call import addresses
-from detach.ops.contrast_cuda import precision_of
+from detach.ops.contrast_cuda import FLOAT32, TF32, takes_tf32
 from detach.ops.dispatch import chosen
 
 if kernels.available():
@@ -25,6 +25,9 @@ Params = tuple[float, float, int, int, int, bool]
 """temperature, lambda_hard, gate, power, temporal and normalize, words by their places."""
 
 _NO_MASK = (0, 0, 0, 0, 0.0)
+_KINDS = {torch.uint8: FLOAT32, torch.int8: TF32}
+"""How the kernel for a GPU multiplies, by the type of what `sums` saved, which are bytes: both
+directions must agree, whatever the user has allowed in between."""
 
 
 def served(device: torch.device, dtype: torch.dtype) -> bool:
@@ -40,14 +43,14 @@ def sums(a: Block, b: Block | None, params: Params, *, save: bool) -> tuple[Tens
         direction, and s_ii, which is 0 for a pair. Where ``b`` is None the second is empty. Then
         what the gradient can use again, a number a pair of windows, empty unless to ``save``.
     """
-    of_a, of_b = (_table(3, block) for block in (a, b))
+    of_a, of_b = _table(a[0], len(a[0])), _table(a[0], 0 if b is None else len(b[0]))
     rest = (0, 0, 0, 0)
     to: Any = ((*_rows(of_a), *rest), None if b is None else (*_rows(of_b), *rest))
-    saved = _saved(a, b) if save else a[0].new_empty(0)
+    saved = _saved(a, b, save=save)
     if a[0].is_cuda:
-        _on_gpu(_C.contrast_cuda_sums, a, b, params, (*to, saved.data_ptr()), save=save)
+        _on_gpu(_C.contrast_cuda_sums, a, b, params, (*to, saved.data_ptr()), saved)
     else:
-        head = _head(a, b, params)
+        head = _head(a, b, params, a[0].dtype == torch.float64)
         _C.contrast_sums(*head, to[0], to[1], saved.data_ptr(), torch.get_num_threads())
     return of_a, of_b, saved
 
@@ -66,52 +69,49 @@ def add_gradients(
         a: A block.
         b: Another one, or None for a by itself.
         params: As for `sums`.
-        saved: What `sums` saved; used up on a GPU. May be empty.
+        saved: What `sums` returned for the pair; used up on a GPU.
         denominators: Of a and b, float64 [3, n]: logarithms of whole denominators, video to sensor
             first, and d result / d (sum of both losses) of each window.
         gradients: Of a and b, in the features' type.
     """
     of: Any = [None if x is None else _rows(x) for x in denominators]
     to: Any = [None if x is None else addresses(x) for x in gradients]
-    where, save = saved.data_ptr(), saved.numel() > 0
+    where = saved.data_ptr()
     if a[0].is_cuda:
-        _on_gpu(_C.contrast_cuda_gradient, a, b, params, (*of, where, *to), save=save)
+        _on_gpu(_C.contrast_cuda_gradient, a, b, params, (*of, where, *to), saved)
     else:
-        head = _head(a, b, params)
+        head = _head(a, b, params, a[0].dtype == torch.float64)
         _C.contrast_gradient(*head, of[0], of[1], where, to[0], to[1], torch.get_num_threads())
 
 
-def _head(a: Block, b: Block | None, params: Params) -> tuple[Any, Any, Any, Any, Any, Any]:
-    kind = _precision(a[0])
+def _head(
+    a: Block, b: Block | None, params: Params, kind: int
+) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """``kind`` is how the kernel for the CPU, or that for a GPU, calls the precision."""
     return _block(a), None if b is None else _block(b), kind, _widths(a), params, _NO_MASK
 
 
-def _precision(x: Tensor) -> int:
-    """How the kernel for the CPU, or that for a GPU, calls it."""
-    return precision_of(x.dtype) if x.is_cuda else x.dtype == torch.float64
-
-
-def _saved(a: Block, b: Block | None) -> Tensor:
-    """Room for what is kept a pair of windows."""
+def _saved(a: Block, b: Block | None, *, save: bool) -> Tensor:
+    """Room for what is kept a pair of windows; empty unless to ``save``."""
     rows = len(a[0]), len((a if b is None else b)[0]), b is None
     if a[0].is_cuda:
-        size = _C.contrast_cuda_pair_saved_size(_precision(a[0]), *rows)
-        return a[0].new_empty(size, dtype=torch.uint8)
-    return a[0].new_empty(_C.contrast_saved_size(*rows))
+        dtype = torch.int8 if takes_tf32(a[0].dtype) else torch.uint8
+        size = _C.contrast_cuda_pair_saved_size(_KINDS[dtype], *rows) if save else 0
+        return a[0].new_empty(size, dtype=dtype)
+    return a[0].new_empty(_C.contrast_saved_size(*rows) if save else 0)
 
 
 def _on_gpu(
-    kernel: Any, a: Block, b: Block | None, params: Params, rest: tuple[Any, ...], *, save: bool
+    kernel: Any, a: Block, b: Block | None, params: Params, rest: tuple[Any, ...], saved: Tensor
 ) -> None:
     """Runs on the current stream."""
     rows_b, widths = len((a if b is None else b)[0]), _widths(a)
-    size = _C.contrast_cuda_pair_workspace(
-        _precision(a[0]), len(a[0]), rows_b, b is None, widths, save
-    )
+    kind, save = _KINDS[saved.dtype], saved.numel() > 0
+    size = _C.contrast_cuda_pair_workspace(kind, len(a[0]), rows_b, b is None, widths, save)
     workspace = torch.empty(size, dtype=torch.uint8, device=a[0].device)
     with torch.cuda.device(a[0].device):
         stream = torch.cuda.current_stream().cuda_stream
-        kernel(*_head(a, b, params), *rest, workspace.data_ptr(), stream)
+        kernel(*_head(a, b, params, kind), *rest, workspace.data_ptr(), stream)
 
 
 def _block(x: Block) -> tuple[tuple[int, ...], int, int, int]:
@@ -123,9 +123,8 @@ def _widths(x: Block) -> tuple[int, int, int]:
     return x[0].shape[1], x[1].shape[1], x[4].shape[1] if len(x) > 4 else 0
 
 
-def _table(rows: int, block: Block | None) -> Tensor:
-    like = torch.empty(0) if block is None else block[0]
-    return like.new_zeros((rows, 0 if block is None else len(like)), dtype=torch.float64)
+def _table(like: Tensor, columns: int) -> Tensor:
+    return like.new_zeros((3, columns), dtype=torch.float64)
 
 
 def _rows(table: Tensor) -> tuple[int, ...]:

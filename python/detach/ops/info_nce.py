@@ -63,7 +63,8 @@ def weighted_info_nce(
 
     Gradients flow to both features, the extra keys, the weights and a temperature that is a tensor.
     Computed in float32 for half types; above `BLOCK_NUMBERS` logits in O(rows in a block x N)
-    memory. A row without negatives has loss log(positive), and 0 where ``positive`` is 0.
+    memory, but under `torch.func`, where nothing can be computed again. A row without negatives has
+    loss log(positive), and 0 where ``positive`` is 0.
 
     Args:
         query: [N, d], N >= 1; float32, float64, float16 or bfloat16. Nothing is normalised.
@@ -157,6 +158,8 @@ def _losses(side: _Side, form: _Form) -> Tensor:
 
 def _again_for_gradient(first: int, form: _Form, rows: _Side) -> Tensor:
     """Keeps only what the block is made from."""
+    if torch._C._are_functorch_transforms_active():  # noqa: SLF001 -- no public name
+        return _block(first, form, *rows)
     loss: Tensor = checkpoint(
         _block, first, form, *rows, use_reentrant=False, preserve_rng_state=False
     )

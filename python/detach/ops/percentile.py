@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from detach import equations, kernels
-from detach.ops.dispatch import backend, library
+from detach.ops.dispatch import backend, library, transformed
 
 if kernels.available():
     from detach import _C
@@ -32,7 +32,8 @@ def activation_percentile(
 
     Equal to :func:`detach.equations.activation_percentile`. Channels last ([N, T, C] with dim 1)
     and time last ([.., T]) are both read in place. The gradient goes to the two order statistics
-    that the result lies between, as torch.quantile's does.
+    that the result lies between, as torch.quantile's does. `torch.func` and forward-mode
+    derivatives are served by the equation.
 
     Args:
         x: Values, any shape with at least one axis; float32, float64, float16, bfloat16 (computed
@@ -51,6 +52,8 @@ def activation_percentile(
     if x.dtype not in _TYPES:
         raise TypeError(f"x must be floating point or int16, got {x.dtype}")
     axis = kernels.check_percentile(tuple(x.shape), q, dim, "dim")
+    if transformed((x,)):
+        return _percentile_by_equation(x, q, axis, absolute=absolute)
     result: Tensor = _operator(x, q, axis, absolute)
     return result
 
@@ -62,12 +65,16 @@ def _result_type(x: Tensor) -> torch.dtype:
 def _percentile(x: Tensor, q: float, dim: int, absolute: bool) -> Tensor:
     chosen, _ = backend(x.device)
     if chosen == "reference":
-        values = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        truth = equations.activation_percentile(values, q, dim, absolute)
-        return truth.to(_result_type(x)).contiguous()
+        return _percentile_by_equation(x, q, dim, absolute=absolute)
     if chosen == "torch":
         return _percentile_torch(x, q, dim, absolute=absolute)
     return _percentile_kernel(x, q, dim, absolute=absolute)
+
+
+def _percentile_by_equation(x: Tensor, q: float, dim: int, *, absolute: bool) -> Tensor:
+    values = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    truth = equations.activation_percentile(values, q, dim, absolute)
+    return truth.to(_result_type(x)).contiguous()
 
 
 def _percentile_kernel(x: Tensor, q: float, dim: int, *, absolute: bool) -> Tensor:
