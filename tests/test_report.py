@@ -309,7 +309,9 @@ def test_seeds_of_the_same_question_alone_are_pooled(run: Path) -> None:
 
     wide = tuple(replace(a, probability=np.pad(a.probability, ((0, 0), (0, 1))))
                  for a in task.answers)  # fmt: skip
-    assert beside(task) != own
+    turned = tuple(replace(a, probability=a.probability[:, ::-1]) for a in task.answers)
+    assert beside(task) == own  # the same again
+    assert beside(replace(task, answers=turned)) != own
     assert beside(task, "other data") == own
     assert beside(replace(task, truth=np.roll(task.truth, 1))) == own
     assert beside(replace(task, classes=(*task.classes, "more"), answers=wide)) == own

@@ -3,7 +3,9 @@
 import os
 import platform
 import re
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,5 +70,12 @@ def environment(device: torch.device, world: World) -> dict[str, Any]:
         "system": platform.system(),
         "processes": world.size,
         "device": gpu or f"{platform.processor() or 'cpu'}, {torch.get_num_threads()} threads",
-        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+        "command": _command(sys.argv),
     }
+
+
+def _command(words: Sequence[str]) -> str:
+    """What to type to do the same again; ``python -m detach`` is ``detach`` too."""
+    program = Path(words[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *words[1:]])

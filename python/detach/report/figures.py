@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ from detach.report.style import (
     SERIES,
     SURFACE,
     TEAL,
+    WIDTH_IN,
     in_view,
     method_colour,
     new_figure,
@@ -31,6 +34,12 @@ LOSS_NAMES = {
     "stage1 refine": "1: refinement (Eq. 3)",
     "stage2 contrast": "2: contrast (Eq. 12)",
 }
+MARKS = "o^sD"
+"""Of the groups of a map, as colours come round again."""
+MAPPED = len(MARKS) * len(SERIES)
+NAMED_IN_PLACE = len(SERIES)
+"""Of more groups a map has a key too."""
+KEY_COLUMNS = 5
 PHASE_NAMES = {"cluster": "clustering alone", "joint": "with video", "refine": "refinement"}
 
 Curve = tuple[str, NDArray[Any], NDArray[Any]]
@@ -122,7 +131,9 @@ def embedding_maps(
     maps: Mapping[str, NDArray[Any]],
     colourings: Sequence[tuple[str, tuple[str, ...], NDArray[Any]]],
 ) -> tuple[str, list[NDArray[np.float64]]]:
-    """t-SNE of each modality (columns) coloured by each labeling (rows), named in place.
+    """t-SNE of each modality (columns) by each labeling (rows), groups named in place.
+
+    Each group has a colour and a mark of its own; many are named in a key below the row too.
 
     Args:
         maps: Points [n, 2] of each modality.
@@ -131,26 +142,41 @@ def embedding_maps(
     Returns:
         The figure, and where its points stand in it, [n, 2] of each panel, row by row.
     """
-    figure, axes = new_figure(3.75 * len(colourings), len(colourings), len(maps))
-    for row, (title, names, label) in enumerate(colourings):
-        shown = np.argsort(-np.bincount(label[label >= 0], minlength=len(names)))[: len(SERIES)]
-        rank = {int(k): i for i, k in enumerate(shown)}
-        colour = [SERIES[rank[k]] if k in rank else GREY for k in label.tolist()]
-        for column, (modality, points) in enumerate(maps.items()):
-            ax = axes[row, column]
-            size = float(np.clip(9000 / len(points), 6, 26))
-            ax.scatter(*points.T, c=colour, s=size, alpha=0.75, lw=0, rasterized=True)
+    high = [3.75 + _key_in(len(_groups(label))) for _, _, label in colourings]
+    figure = Figure(figsize=(WIDTH_IN, sum(high)))
+    parts = figure.subfigures(len(high), 1, squeeze=False, height_ratios=high)[:, 0]
+    axes = np.stack([part.subplots(1, len(maps), squeeze=False)[0] for part in parts])
+    for part, row, (title, names, label) in zip(parts, axes, colourings, strict=True):
+        groups = _groups(label)
+        for ax, (modality, points) in zip(row, maps.items(), strict=True):
+            _scatter(ax, points, label, groups)
             ax.set_title(f"{modality}, by {title}")
-            _name_groups(ax, points, label, names, rank)
+            _name_groups(ax, points, label, names, groups)
             ax.set_axis_off()
             ax.set_aspect("equal", adjustable="datalim")
+        if _key_in(len(groups)):
+            _key(part, [names[k] for k in groups])
     drawn = in_view(figure, axes, list(maps.values()), dpi=170)
     return to_svg(figure, "t-SNE maps of sensor and video embeddings", dpi=170), drawn
 
 
+def unnamed(colourings: Sequence[tuple[str, tuple[str, ...], NDArray[Any]]]) -> str:
+    """What is grey in the maps, as a sentence; nothing where nothing is."""
+    bare = [title for title, _, label in colourings if (label < 0).any()]
+    rest = [title for title, _, label in colourings if len(np.unique(label[label >= 0])) > MAPPED]
+    said = [f"windows without a label of {' or '.join(bare)}"] if bare else []
+    said += [f"classes of {' and '.join(rest)} after the {MAPPED} commonest"] if rest else []
+    return f"Grey: {'; '.join(said)}." if said else ""
+
+
 @styled
 def confusion_map(counts: NDArray[Any], names: Sequence[str]) -> str:
-    """Confusion matrix, each row as shares of its true class; the diagonal is right."""
+    """Confusion matrix, each row as shares of its true class; the diagonal is right.
+
+    Args:
+        counts: [L, L], or their mean over seeds.
+        names: Classes.
+    """
     count = len(names)
     figure, axes = new_figure(1.35 + 5.2 * count / max(count, 9))
     ax = axes[0, 0]
@@ -165,7 +191,9 @@ def confusion_map(counts: NDArray[Any], names: Sequence[str]) -> str:
             ink = "#ffffff" if depth > 0.62 else INK
             ax.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=ink,
                     fontsize=8 if count <= 14 else 6.5)  # fmt: skip
-    said = [f"{name} \u00b7 {total}" for name, total in zip(names, counts.sum(axis=1), strict=True)]
+    said = [
+        f"{name} \u00b7 {total:.0f}" for name, total in zip(names, counts.sum(axis=1), strict=True)
+    ]
     ax.set_xticks(range(count), names, rotation=40, ha="left", rotation_mode="anchor")
     ax.xaxis.tick_top()
     ax.set_yticks(range(count), said)
@@ -183,7 +211,7 @@ def class_bars(
     """F1 of each class, best first, against references marked on the same line.
 
     Args:
-        counts: Confusion matrix [L, L].
+        counts: Confusion matrix [L, L], or its mean over seeds.
         names: Classes.
         train: F1 [L] of every reference to be marked.
     """
@@ -199,7 +227,7 @@ def class_bars(
     for mark, (name, other) in zip("|dx", train.items(), strict=False):
         ax.scatter(other[order], at, marker=mark, s=70 if mark == "|" else 20, color=INK, lw=1.6,
                    zorder=3, label=name, alpha=0.7)  # fmt: skip
-    ax.set_yticks(at, [f"{names[i]} \u00b7 {support[i]}" for i in order], color=INK)
+    ax.set_yticks(at, [f"{names[i]} \u00b7 {support[i]:.0f}" for i in order], color=INK)
     ax.set(
         xlim=(0, 1.06),
         ylim=(-0.6, len(order) - 0.4),
@@ -295,21 +323,55 @@ def _label_lines(ax: Any, curves: Sequence[Curve], methods: Sequence[str]) -> No
                     color=colour, annotation_clip=False)  # fmt: skip
 
 
+def _groups(label: NDArray[Any]) -> list[int]:
+    """Groups that get a colour and a mark, the commonest first."""
+    kinds, counts = np.unique(label[label >= 0], return_counts=True)
+    return [int(k) for k in kinds[np.argsort(-counts, kind="stable")][:MAPPED]]
+
+
+def _look_of(place: int) -> tuple[str, str]:
+    """Colour and mark of a group, by its place."""
+    return SERIES[place % len(SERIES)], MARKS[place // len(SERIES)]
+
+
+def _scatter(ax: Any, points: NDArray[Any], label: NDArray[Any], groups: Sequence[int]) -> None:
+    size = float(np.clip(9000 / len(points), 6, 26))
+    rest = points[~np.isin(label, groups)]
+    ax.scatter(*rest.T, color=GREY, s=size, alpha=0.75, lw=0, rasterized=True)
+    for place, k in enumerate(groups):
+        colour, mark = _look_of(place)
+        ax.scatter(*points[label == k].T, color=colour, marker=mark, s=size, alpha=0.75, lw=0,
+                   rasterized=True)  # fmt: skip
+
+
+def _key_in(groups: int) -> float:
+    """Height of the key of so many groups; few need none."""
+    return 0.16 * -(-groups // KEY_COLUMNS) + 0.1 if groups > NAMED_IN_PLACE else 0.0
+
+
+def _key(part: Any, names: Sequence[str]) -> None:
+    """Colours and marks of groups below their row of maps."""
+    looks = [_look_of(i) for i in range(len(names))]
+    marks = [Line2D([], [], ls="", ms=5, color=colour, marker=mark) for colour, mark in looks]
+    part.legend(marks, names, loc="outside lower center", ncols=KEY_COLUMNS, fontsize=7.5,
+                labelcolor=MUTED, handletextpad=0.1, columnspacing=1.2)  # fmt: skip
+
+
 def _name_groups(
     ax: Any,
     points: NDArray[Any],
     label: NDArray[Any],
     names: Sequence[str],
-    rank: Mapping[int, int],
+    groups: Sequence[int],
 ) -> None:
     """Writes each group's name at its most central point, moved down where two would overlap."""
     height = float(np.ptp(points[:, 1])) or 1.0
     width = float(np.ptp(points[:, 0])) or 1.0
     placed: list[tuple[float, float]] = []
     centres = []
-    for k in rank:
+    for k in groups:
         mine = points[label == k]
-        if len(mine) >= max(3, len(points) // 200):
+        if len(groups) <= NAMED_IN_PLACE or len(mine) >= max(3, len(points) // 200):
             x, y = mine[np.argmin(np.abs(mine - np.median(mine, axis=0)).sum(axis=1))]
             near = mine[np.abs(mine - (x, y)).max(axis=1) < 0.06 * max(width, height)]
             centres.append((float(near[:, 1].max()) + 0.025 * height, float(x), k))

@@ -1,6 +1,7 @@
 """Puts stories, table and figures on one page."""
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -24,6 +25,7 @@ from detach.report.story import (
     phases,
     read_story,
     sizes,
+    stage1_elsewhere,
     warnings,
 )
 from detach.report.style import method_colour
@@ -84,6 +86,8 @@ def render(stories: Sequence[Story], table: Table, look: Look | None, problem: s
             svg=svg,
             films=films,
             problem=problem,
+            names=strips.NAMES,
+            unnamed=figures.unnamed(shown.colourings) if shown else "",
             points=Markup(points),  # noqa: S704  JSON of ours, without a <
             script=Markup(hover.script()),  # noqa: S704
         )
@@ -115,6 +119,7 @@ def facts(stories: Sequence[Story], table: Table) -> dict[str, Any]:
         "track": group.track if group else first.about.get("track", ""),
         "banners": banners(first),
         "drawn": main[0] if main else None,
+        "pooled": len(_answers(_alike(stories, main[0]), main[1], main[2].name)) if main else 0,
         "unit": main[1].unit if main else "windows",
         "lead": group.rows[0] if group and group.rows[0].kind == "method" else None,
         "references": _references(group),
@@ -131,6 +136,7 @@ def facts(stories: Sequence[Story], table: Table) -> dict[str, Any]:
         "env": {k: v for k, v in first.env.items() if k != "command"},
         "commands": _commands(stories),
         "nmi": _nmi(stories),
+        "elsewhere": stage1_elsewhere(stories),
     }
 
 
@@ -203,19 +209,19 @@ def _figures(stories: Sequence[Story], look: Look | None) -> tuple[dict[str, str
 
 
 def _answer_figures(stories: Sequence[Story], main: tuple[Story, Task, Answer]) -> dict[str, str]:
-    """Figures of one method's answers, confusion summed and probabilities kept over its seeds."""
+    """Figures of the answers of a method, and of references, over the seeds of the method."""
     story, task, answer = main
-    alike = [s for s in stories if s.method == story.method and _dataset(s) == _dataset(story)]
-    said = [_of(s, task, answer.name) for s in alike]
-    probability = np.concatenate([p for p in said if p is not None])
-    truth = np.tile(task.truth, len(probability) // len(task.truth))
-    labels = len(task.classes)
-    counts = confusion(truth, probability.argmax(axis=1), labels)
-    marks = {}
-    for name in (UNTRAINED, RAW):
-        other = _of(story, task, name)
-        if other is not None:
-            marks[name] = f1_per_class(confusion(task.truth, other.argmax(axis=1), labels))
+    alike, labels = _alike(stories, story), len(task.classes)
+    said = {name: _answers(alike, task, name) for name in (answer.name, UNTRAINED, RAW)}
+    means = {
+        name: np.mean([confusion(task.truth, p.argmax(axis=1), labels) for p in found], axis=0)
+        for name, found in said.items()
+        if found
+    }
+    counts = means.pop(answer.name)  # of each seed as many items
+    marks = {name: f1_per_class(mean) for name, mean in means.items()}
+    probability = np.concatenate(said[answer.name])
+    truth = np.tile(task.truth, len(said[answer.name]))
     present = [i for i in range(labels) if counts[i].sum() or counts[:, i].sum()]
     names = [task.classes[i] for i in present]
     return {
@@ -223,6 +229,17 @@ def _answer_figures(stories: Sequence[Story], main: tuple[Story, Task, Answer]) 
         "classes": figures.class_bars(counts, task.classes, marks),
         "calibration": figures.reliability(calibration(truth, probability)),
     }
+
+
+def _alike(stories: Sequence[Story], story: Story) -> list[Story]:
+    """The seeds of a run."""
+    return [s for s in stories if s.method == story.method and _dataset(s) == _dataset(story)]
+
+
+def _answers(stories: Sequence[Story], like: Task, name: str) -> list[Floats]:
+    """What ``name`` said in each of the runs that asked the same as ``like``."""
+    said = (_of(story, like, name) for story in stories)
+    return [found for found in said if found is not None]
 
 
 def _of(story: Story, like: Task, name: str) -> Floats | None:
@@ -279,19 +296,26 @@ def _references(group: Group | None) -> list[Row]:
 def _tiles(stories: Sequence[Story], table: Table) -> list[tuple[str, str]]:
     about = stories[0].about
     parts = about.get("windows", {})
-    seeds = len({s.config.seed for s in stories})
     methods = len({s.method for s in stories})
     tiles = [
         (f"{parts.get('pretrain', 0):,}", "windows trained on, without labels"),
         (f"{parts.get('test', 0):,}", "windows to test on"),
         (str(len(about.get("channels", ()))), "sensor channels"),
-        (f"{methods} \u00d7 {seeds}", "methods \u00d7 seeds"),
+        (
+            str(len(stories)),
+            f"{_many('run', len(stories))} of {methods} {_many('method', methods)}",
+        ),
     ]
     for pool in table.retrieval[:1]:
-        best = max(r.cells["video_to_sensor@10"].mean for r in pool.rows)
-        found = f"videos find their sensors in the first 10 of {pool.windows:,}"
-        tiles.append((f"{100 * best:.0f} %", found))
+        leads = [row.name for group in table.groups[:1] for row in group.rows[:1]]
+        row = next((r for r in pool.rows if r.name in leads), pool.rows[0])
+        found = f"of videos find their sensors in the first 10 of {pool.windows:,}, by {row.name}"
+        tiles.append((f"{100 * row.cells['video_to_sensor@10'].mean:.0f} %", found))
     return tiles
+
+
+def _many(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
 
 
 def _nmi(stories: Sequence[Story]) -> list[tuple[str, str, float]]:
@@ -307,7 +331,7 @@ def _nmi(stories: Sequence[Story]) -> list[tuple[str, str, float]]:
 def _commands(stories: Sequence[Story]) -> list[str]:
     trained = [str(s.env["command"]) for s in stories if s.env.get("command")]
     kept = (s.folder.parent if s.folder.name.startswith("seed") else s.folder for s in stories)
-    folders = " ".join(str(folder) for folder in dict.fromkeys(kept))
+    folders = shlex.join(str(folder) for folder in dict.fromkeys(kept))
     return [*dict.fromkeys(trained), f"detach evaluate {folders}", f"detach report {folders}"]
 
 

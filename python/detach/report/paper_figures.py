@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
 from detach.report.style import (
@@ -18,6 +21,8 @@ from detach.report.style import (
     to_svg,
 )
 
+HEAT_FROM = 0.8
+"""Share of a map that is left without heat."""
 KIND_COLOURS = {"easy": GREY, "hard": RED, "false": BLUE}
 KIND_NAMES = {
     "easy": "easy: another place and action",
@@ -121,11 +126,12 @@ def activation_maps(
     Args:
         rows: (title, frames [F, H, W, 3], maps [F, h, w] of each encoder).
     """
+    ramp = colormaps["inferno"]
     names = ["frame", *rows[0][2]]
     shown = len(rows[0][1])
     height, width = rows[0][1].shape[1:3]
     figure, axes = new_figure(
-        0.3 + len(rows) * (0.32 + len(names) * 7.0 / (shown + 0.7) * height / width),
+        0.7 + len(rows) * (0.32 + len(names) * 7.0 / (shown + 0.7) * height / width),
         len(rows) * len(names),
         shown,
         gridspec_kw={"hspace": 0.02, "wspace": 0.02},
@@ -134,25 +140,35 @@ def activation_maps(
         for line, name in enumerate(names):
             row = axes[r * len(names) + line]
             for ax, picture in zip(row, frames, strict=True):
-                ax.imshow(picture, interpolation="nearest")
+                shade = picture if name == "frame" else _greyed(picture)
+                ax.imshow(shade, interpolation="nearest")
                 ax.set_xticks([])
                 ax.set_yticks([])
                 ax.spines[:].set_visible(False)
                 ax.grid(visible=False)
             if name != "frame":
-                _heat(row, maps[name], (height, width))
+                _heat(row, maps[name], (height, width), ramp)
             row[0].set_ylabel(name, color=MUTED, fontsize=7.5, rotation=0, ha="right", va="center")
         axes[r * len(names), 0].set_title(title)
+    key = ScalarMappable(Normalize(0, 1), ramp)
+    bar = figure.colorbar(key, ax=axes, location="bottom", shrink=0.3, aspect=25, pad=0.01)
+    bar.set_ticks([0, 1], labels=[f"{100 * HEAT_FROM:g} % lie below", "highest of its row"])
+    bar.outline.set_visible(False)
     return to_svg(figure, "Activation maps over the frames of windows", dpi=110)
 
 
-def _heat(row: Any, maps: NDArray[np.float64], size: tuple[int, int]) -> None:
-    """Overlays maps [F, h, w], scaled together, in one colour that grows opaque."""
-    low, high = np.quantile(maps, [0.5, 0.995])
+def _greyed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Without colours and pale, so that those of the heat alone are seen."""
+    grey = 96 + 0.6 * picture.mean(axis=2, keepdims=True)
+    return np.repeat(grey, 3, axis=2).astype(np.uint8)
+
+
+def _heat(row: Any, maps: NDArray[np.float64], size: tuple[int, int], ramp: Colormap) -> None:
+    """Overlays what is high of maps [F, h, w], scaled together."""
+    low, high = np.quantile(maps, [HEAT_FROM, 0.995])
     share = np.clip((maps - low) / max(float(high - low), 1e-12), 0, 1)
-    colour = tuple(int(RED[i : i + 2], 16) / 255 for i in (1, 3, 5))
     for ax, part in zip(row, share, strict=True):
-        layer = np.empty((*part.shape, 4))
-        layer[..., :3], layer[..., 3] = colour, 0.85 * part
+        layer = ramp(part)
+        layer[..., 3] = np.clip(4 * part, 0, 0.85)
         extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
         ax.imshow(layer, extent=extent, interpolation="bilinear")

@@ -95,6 +95,19 @@ def change_curves(stories: Sequence[Story]) -> list[Curve]:
     return curves
 
 
+def stage1_elsewhere(stories: Sequence[Story]) -> list[str]:
+    """Of which runs stage 1 stands in another run, and in which."""
+    found: dict[str, list[str]] = {}
+    for story in stories:
+        if source := story.about.get("stage1_from"):
+            found.setdefault(story.method, []).append(str(source))
+    return [
+        f"{method} took its stage 1 from {', '.join(dict.fromkeys(names))} (--stage1-from), whose "
+        f"{METRICS_FILE} tells how pseudo-labels changed there."
+        for method, names in found.items()
+    ]
+
+
 def phases(story: Story) -> list[tuple[str, int, int]]:
     """(phase, first epoch, last epoch) of the first stage, in order."""
     found: dict[str, list[int]] = {}

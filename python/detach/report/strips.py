@@ -13,6 +13,8 @@ from detach.scores import Floats, Ints
 FRAMES_SHOWN = 6
 LANES_SHOWN = 6
 LANE_PX, WIDTH_PX, NAME_PX = 26, 720, 168
+NAMES = f"{100 * NAME_PX / WIDTH_PX:.2f}%"
+"""Of the width: the film starts where the traces do."""
 LETTER_PX = 7.5
 """At most so wide on average; names that have no room lose their middle."""
 

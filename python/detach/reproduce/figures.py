@@ -5,10 +5,12 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detach import places
 from detach.data.store import write_whole
@@ -18,7 +20,7 @@ from detach.report import figures as shown
 from detach.report import hover, our_figures
 from detach.report import paper_figures as drawn
 from detach.report.look import look_at
-from detach.report.story import change_curves, phases, read_story
+from detach.report.story import change_curves, phases, read_story, stage1_elsewhere
 from detach.reproduce import activations, few_labels, sweeps
 from detach.reproduce.pairs import KINDS, Pairs, pairs_of
 from detach.reproduce.rows import LEAD, ROWS
@@ -29,6 +31,8 @@ CLASSES_SHOWN = 3
 QUERY = "dishwasher"
 MAPS, MORE_MAPS = 7, 9
 ONE_DATA_SET = "Fig. 9 is Fig. 7 on another data set: name a second one with --data"
+ALIKE = 0.02
+"""Two lines of Fig. 4 that are nowhere further apart look like one."""
 POINTS_BYTES = 2_000_000
 """Film strips of one map that are larger are thinned: a page may hold several."""
 
@@ -137,11 +141,31 @@ def _weights(out: Path, data: str) -> tuple[str, str]:
     known = ", ".join(f"{gap:+.2f} after epoch {n}" for gap, n in gaps if not math.isnan(gap))
     caption = (
         f"Share of pairs with at most each weight, {len(found[0].place)} windows of the "
-        "pretraining part. Mean weight of hard less false negatives: "
-        f"{known or 'not both are there'}. Labels sort the pairs here and played no part in "
-        "training."
+        f"pretraining part.{_left_out(found[0].left_out())}{_on_top(panels)} Mean weight of hard "
+        f"less false negatives: {known or 'not both are there'}. Labels sort the pairs here and "
+        "played no part in training."
     )
     return drawn.weight_cdfs(panels), caption
+
+
+def _left_out(pairs: NDArray[np.bool_]) -> str:
+    """What no kind of negatives holds, where there is some; a sentence."""
+    count = int(pairs.sum())
+    what = "pair is" if count == 1 else "pairs are"
+    return f" {count:,} {what} of the same action at another place and not drawn." if count else ""
+
+
+def _on_top(panels: Sequence[tuple[str, Mapping[str, NDArray[np.float64]]]]) -> str:
+    """Which lines cannot be told apart in which panels; sentences."""
+    said = []
+    for title, kinds in panels:
+        there = {kind: np.sort(weights) for kind, weights in kinds.items() if len(weights)}
+        at = np.concatenate([*there.values()])
+        share = {kind: np.searchsorted(x, at, "right") / len(x) for kind, x in there.items()}
+        for a, b in combinations(share, 2):
+            if np.abs(share[a] - share[b]).max() < ALIKE:
+                said.append(f" {title.capitalize()}: {b} lies on {a}.")
+    return "".join(said)
 
 
 def _epoch(pairs: Pairs, found: Sequence[Pairs]) -> str:
@@ -190,8 +214,9 @@ def _query(out: Path, data: str) -> tuple[str, str]:
     groups = {k: (last.spatial[row][kinds[k][row]], last.temporal[row][kinds[k][row]])
               for k in KINDS}  # fmt: skip
     caption = (
-        f"At the end of stage 2, {len(last.place) - 1} negatives of one window. Hard and false "
-        "ones are at the same place; motion must tell them apart."
+        f"At the end of stage 2, {sum(len(x) for x, _ in groups.values())} negatives of one window."
+        f"{_left_out(last.left_out()[row])} Hard and false ones are at the same place; motion must "
+        "tell them apart."
     )
     return drawn.phase_space(last.classes[asked], groups), caption
 
@@ -206,7 +231,8 @@ def _maps(out: Path, data: str) -> Drawn:
     points = hover.page_data(look.strips, panels) if look.strips else ""
     if look.strips and len(points) > POINTS_BYTES:
         points = hover.page_data(look.strips.thinned(), panels)
-    return Drawn(svg, "t-SNE of test windows, seeded.", points)
+    caption = f"t-SNE of test windows, seeded. {shown.unnamed(look.colourings)}".strip()
+    return Drawn(svg, caption, points)
 
 
 def _looks(out: Path, data: str) -> tuple[str, str]:
@@ -214,9 +240,10 @@ def _looks(out: Path, data: str) -> tuple[str, str]:
     assert rival is not None  # noqa: S101 -- `draw` has looked
     found = activations.looks(_lead(out, data), rival)
     caption = (
-        "Mean absolute activation of each video encoder's last convolutions over the frames, from "
-        "the median up, each row on a scale of its own. Chosen by the number of test windows and "
-        "by motion, not by how they look."
+        "Mean absolute activation over the frames: of the last convolutions of DETACH's temporal "
+        "encoder and of global's, and of DETACH's spatial features times their attention. The "
+        f"highest {100 * (1 - drawn.HEAT_FROM):.0f} % of each row, on a scale of its own. Chosen "
+        "by the number of test windows and by motion, not by how they look."
     )
     return drawn.activation_maps([(x.title, x.frames, x.maps) for x in found]), caption
 
@@ -226,7 +253,8 @@ def _changes(out: Path, data: str) -> tuple[str, str]:
     stories = [read_story(path.parent) for path in runs]
     first, curves = stories[0], change_curves(stories)
     if not curves:
-        raise DataError(f"{first.folder / METRICS_FILE} tells nothing of pseudo-labels")
+        where = " ".join(stage1_elsewhere(stories))
+        raise DataError(where or f"{first.folder / METRICS_FILE} tells nothing of pseudo-labels")
     svg = shown.change_rate(curves, phases(first), first.config.stage1.stop_change)
     return svg, "Share of pseudo-labels that changed in each epoch of stage 1, one line a seed."
 
@@ -246,11 +274,12 @@ def _labels(out: Path, data: str) -> tuple[str, str]:
     ticks = [*(str(b) for b in few_labels.BUDGETS), "all"]
     curves = [(c.name, c.value, c.low, c.high) for c in found]
     caption = (
-        f"A linear probe with C = {few_labels.C:g} on so many labelled windows of each class (or "
-        f"sequences, where each has one label), {few_labels.DRAWS} draws; bands reach from the "
-        "worst to the best draw and seed. Supervised: the network trained on as many. Shuffled: "
-        "taught by the pictures of other windows. They were drawn from the whole training part, so "
-        "even one a class supposes that somebody knew where to look."
+        f"A linear probe with a fixed penalty, C = {few_labels.C:g}, on so many labelled windows "
+        f"of each class (or sequences, where each has one label), {few_labels.DRAWS} draws; bands "
+        "reach from the worst to the best draw and seed. The tables choose C on the validation "
+        "part, so their F1 differs from that at all labels here. Supervised: the network trained "
+        "on as many. Shuffled: taught by the pictures of other windows. They were drawn from the "
+        "whole training part, so even one a class supposes that somebody knew where to look."
     )
     return our_figures.label_budget(curves, ticks), caption
 
@@ -269,9 +298,11 @@ def _false(out: Path, data: str) -> tuple[str, str]:
 def _places(out: Path, data: str) -> tuple[str, str]:
     curve, chosen, known, f1 = sweeps.place_counts(out, data)
     caption = (
-        f"Found: {chosen}, the most stable K, in the first seed; bands reach over {places.DRAWS} "
-        "draws of two halves. Known: the places that have a sensor and one for quiet windows. F1 "
-        f"is that of {_seeds(max(map(len, f1.values()), default=0))}, the same for every K."
+        "How well two halves agree is the adjusted Rand index: 1 is the same partition, 0 is "
+        f"chance. Found: {chosen}, the most stable K, in the first seed; bands reach over "
+        f"{places.DRAWS} draws of two halves. Known: the places that have a sensor and one for "
+        "quiet windows. F1 is that of "
+        f"{_seeds(max(map(len, f1.values()), default=0))}, the same for every K."
     )
     means = {k: float(np.mean(values)) for k, values in f1.items()}
     return our_figures.place_counts(curve, chosen, known, means), caption

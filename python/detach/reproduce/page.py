@@ -1,5 +1,6 @@
 """One page over tables and figures, with nothing outside itself."""
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -50,6 +51,7 @@ def write(
         "theirs": theirs,
         "how": THEIRS.replace("*", ""),
         "data": data,
+        "several": len({*(t.data for t in filled), *(p.data for p in pictures if p.data)}) > 1,
         "overviews": [(p, Markup(p.svg)) for p in overviews],  # noqa: S704  our own
         "pictures": [(p, Markup(p.svg)) for p in pictures],  # noqa: S704  our own
         "script": Markup(hover.script()) if any(p.points for p in pictures) else "",  # noqa: S704
@@ -61,16 +63,23 @@ def write(
 
 
 def _save(folder: Path, pictures: Sequence[Picture]) -> None:
-    """NUMBER-DATA.svg of each figure, rows-DATA.svg above the tables; in the page's colours."""
-    colours = _style().partition("\n* {")[0]
+    """NUMBER-DATA.svg of each figure, rows-DATA.svg above the tables; on white everywhere."""
+    look = _light()
     for picture in pictures:
         tag, found, rest = picture.svg.partition(">")
         if found and tag.startswith("<svg"):
             folder.mkdir(exist_ok=True)
             name = f"{picture.number or 'rows'}-{picture.data.replace(' ', '-')}.svg"
-            text = f"{tag}><style>{colours}\n</style>{rest}"
+            white = f'<rect width="100%" height="100%" fill="{look["card"]}"/>'
+            text = re.sub(r"var\(--(\w+)\)", lambda m: look.get(m[1], m[0]), f"{tag}>{white}{rest}")
             lines = (line.rstrip() for line in text.splitlines())  # matplotlib leaves spaces there
             write_whole(folder / name, ("\n".join(lines) + "\n").encode())
+
+
+def _light() -> dict[str, str]:
+    """What the page's variables are by day, as it may stand in an attribute."""
+    root = _style().partition("}")[0]
+    return {name: value.replace('"', "'") for name, value in re.findall(r"--(\w+): (.*?);", root)}
 
 
 def _style() -> str:

@@ -48,6 +48,11 @@ class Pairs:
     action: NDArray[np.int64]
     classes: tuple[str, ...]
 
+    def left_out(self) -> NDArray[np.bool_]:
+        """Pairs [n, n] of none of the kinds: of the same action at different places."""
+        same_action = self.action[:, None] == self.action[None]
+        return np.asarray((self.place[:, None] != self.place[None]) & same_action)
+
     def kinds(self) -> Mapping[str, NDArray[np.bool_]]:
         """Which pairs [n, n] are easy, hard, false; none with itself."""
         same_place = self.place[:, None] == self.place[None]
