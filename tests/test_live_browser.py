@@ -27,6 +27,13 @@ TIDY = """
     && e.getBoundingClientRect().right > wide.clientWidth + 1);
   return [wide.scrollWidth <= wide.clientWidth, out.map((e) => e.id || e.tagName)]; })()
 """
+HEADED = """
+(() => { const list = document.getElementById('likeliest');
+  const head = document.getElementById(list.getAttribute('aria-labelledby'));
+  const box = head?.getBoundingClientRect() ?? { height: 0 };
+  return [head?.textContent, box.height > 0 && box.bottom <= list.getBoundingClientRect().top]; })()
+"""
+"""What stands over the list beside "Now", and whether it is seen there."""
 
 pytestmark = pytest.mark.skipif(not BUNDLE.is_file(), reason="no released bundle")
 
@@ -70,6 +77,7 @@ def test_what_a_browser_draws(rehearsal: Played, device: str) -> None:
             await opened(tab, port, WIDTHS[device])
             await a_lane_for_each_sensor(tab)
             await what_was_decided(tab, lines)
+            assert await tab.ask(HEADED) == ["Likeliest in the last window", True]
             fits, beyond = await tab.ask(TIDY)
             assert fits, beyond
             assert beyond == []

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +148,38 @@ def test_a_real_process_sends_pictures_and_is_started_again_when_it_ends(film: P
         assert "has ended" in said[0]
     finally:
         camera.close()
+
+
+CHATTY = """
+import sys, time
+from detach.edge.live.capture import HEADER, MAGIC
+sys.stdin.readline()
+for n in range(60):
+    sys.stderr.write(f"picture {n}: error while decoding MB 34 21, bytestream -7\\n" * 100)
+    sys.stderr.flush()
+    sys.stdout.buffer.write(HEADER.pack(MAGIC, time.monotonic(), 8, 8) + bytes(192))
+    sys.stdout.buffer.flush()
+time.sleep(60)
+"""
+"""Says some 300 kB, as FFmpeg does of a damaged stream; a pipe holds 64."""
+
+
+def test_a_decoder_that_complains_without_end_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+
+    def chatty(_: list[str], **more: Any) -> "subprocess.Popen[bytes]":
+        return real([sys.executable, "-c", CHATTY], **more)
+
+    monkeypatch.setattr(subprocess, "Popen", chatty)
+    source = CameraSource(source="/dev/video0")
+    camera = Camera(source, SMALL, "keep", clock=SystemClock(), say=print)
+    camera.watch()
+    try:
+        wait_for(lambda: camera.counts["frames"] == 60, "all pictures")
+    finally:
+        last = camera.close()
+    assert last.endswith("picture 59: error while decoding MB 34 21, bytestream -7")
+    assert len(last) <= 300
 
 
 def test_the_process_cannot_write_files(tmp_path: Path) -> None:

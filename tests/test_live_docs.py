@@ -168,7 +168,7 @@ def test_the_unit_shuts_the_program_in() -> None:
     assert service["ProtectSystem"] == "strict"
     assert service["IPAddressDeny"] == "any"
     words = shlex.split(service["ExecStart"])
-    assert words[1:3] == ["live", "/etc/detach/home.detach"]
+    assert words[1:4] == ["live", "/etc/detach/home.detach", "--config"]
     if shutil.which("systemd-analyze") is None:
         return
     text = UNIT.read_text().replace("/usr/local/lib/detach/bin/detach", "/bin/true")

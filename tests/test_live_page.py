@@ -15,7 +15,6 @@ import pytest
 from detach.edge.live import page as page_module
 from detach.edge.live.camera import Camera, Shot
 from detach.edge.live.config import CameraSource, LiveConfig, Page, SensorSource, read_config
-from detach.edge.live.history import KEPT_S, MOST_CHANGES, History
 from detach.edge.live.loop import Live
 from detach.edge.live.metrics import Counters
 from detach.edge.live.page import LivePage
@@ -27,7 +26,6 @@ from .live_home import (  # type: ignore[import-not-found]
     free_port,
     go_on,
     home,
-    home_manifest,
     wait_for,
 )
 
@@ -182,6 +180,39 @@ def test_the_token_lets_in(locked: Shown) -> None:
     assert locked.ask("/", Cookie=given, Host="kitchen.lan:8471")[0] == 200
     assert locked.ask("/", Cookie=given, Host="evil.example")[0] == 421
     assert locked.ask("/login", "POST", "token=" + 5000 * "x", **form)[0] == 413
+
+
+FORM = "application/x-www-form-urlencoded"
+STRANGE: list[tuple[int, str, str, dict[str, str], str]] = [
+    (401, "GET", "/", {"Cookie": "detach=\xff\xfe"}, ""),
+    (401, "GET", "/", {"Cookie": "detach=\xc3\xa4"}, ""),
+    (401, "GET", "/metrics", {"Authorization": "Bearer \xff"}, ""),
+    (401, "GET", "/metrics", {"Authorization": "Bearer \xed\xa0\x80"}, ""),
+    (401, "POST", "/login", {"Content_Type": FORM}, "token=%FF%ED%A0%80"),
+    (400, "POST", "/login", {"Content_Type": FORM}, "token=\xff"),
+    (400, "POST", "/login", {"Content_Type": f"{FORM}; charset=none"}, "token=a"),
+    (401, "POST", "/login", {"Content_Type": f"{FORM}; charset=utf-7"}, "token=+2AA-"),
+    (400, "POST", "/login", {"Content_Type": f"{FORM}; charset=undefined"}, "token=a"),
+    (400, "POST", "/login", {"Content_Type": "multipart/form-data; boundary=a"}, "broken"),
+    (400, "POST", "/login", {"Content_Type": "multipart/form-data"}, "--a\r\n\r\n"),
+    (400, "POST", "/login", {}, "token=a"),
+]
+
+
+@pytest.mark.parametrize(("status", "method", "path", "headers", "body"), STRANGE)
+def test_what_no_browser_sends_is_refused_without_a_word(
+    locked: Shown,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    status: int,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: str,
+) -> None:
+    assert locked.ask(path, method, body, **headers)[0] == status
+    assert not caplog.records
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -341,34 +372,3 @@ def test_the_end_is_soon_with_browsers_that_hang_on(shown: Shown) -> None:
     with pytest.raises(OSError, match="refused"):
         shown.ask()
     events.close()
-
-
-def test_history_is_bounded() -> None:
-    config = LiveConfig(schema=1, lines=True, sensors=SENSORS)
-    manifest = home_manifest({"fridge": None, "tap": 30.0})
-    live, _, _, _ = home(config, manifest)
-    history = History(manifest, live.kinds, config)
-    for k in range(round(2 * KEPT_S)):
-        history.push("fridge", "value", [float(k)], [float(k % 2)])
-        history.push("tap", "value", [k + j / 30 for j in range(30)], [float(j) for j in range(30)])
-    for k in range(3 * MOST_CHANGES):
-        history.push("fridge", "value", [2 * KEPT_S], [float(k % 2)])
-    history.push("other", "value", [1.0], [1.0])
-    found = history.since()
-    fridge, tap = found["lanes"][0], found["lanes"][1]
-    assert len(fridge) <= MOST_CHANGES
-    assert len(tap) == round(KEPT_S / 0.5)
-    assert tap[-1] == [2 * KEPT_S - 0.5, 15.0, 29.0]
-    news = history.since(2 * KEPT_S - 1.0)["lanes"]
-    assert [p[0] for p in news[1]] == [2 * KEPT_S - 1.0, 2 * KEPT_S - 0.5]
-
-
-def test_a_lane_keeps_what_holds_and_what_is_not_known() -> None:
-    config = LiveConfig(schema=1, lines=True, sensors=SENSORS)
-    live, _, _, _ = home(config)
-    history = History(live.manifest, live.kinds, config)
-    rows = [(0.0, 1.0), (1.0, 1.0), (2.0, float("nan")), (1.5, 0.0), (9.0, 1.0)]
-    for t_s, value in rows:
-        history.push("fridge", "value", [t_s], [value])
-    assert history.since()["lanes"][0] == [[0.0, 1.0], [2.0, None], [2.0, 0.0], [9.0, 1.0]]
-    assert history.since(5.0)["lanes"] == {0: [[9.0, 1.0]]}

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from detach.data.recording import read_dataset, read_recording
+from detach.edge.live import journal as journal_module
 from detach.edge.live.journal import Journal, recover
 from detach.edge.live.record import Recorder, run_record, tracks_of
-from detach.errors import DataError
+from detach.errors import DataError, MachineError
 
 from .live_home import (  # type: ignore[import-not-found]
     FakeClock,
@@ -156,6 +157,57 @@ def test_a_full_disk_is_said_counted_and_survived(tmp_path: Path, out: Path) -> 
     t_s, _ = recording.read_sensor(recording.sensors[1])
     assert recording.notes["counters"]["lost"] == 20
     assert len(t_s) == 40
+
+
+def test_a_disk_that_is_full_when_an_hour_ends_ends_nothing(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, clock = recorder(tmp_path, out)
+    said: list[str] = []
+    found._say = said.append
+    live_on(found, clock, 59.0)
+
+    def full(*_: object) -> None:
+        raise MachineError("recording.json: No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(journal_module, "write_recording", full)
+        live_on(found, clock, 61.0)
+    live_on(found, clock, 80.0)
+    finish(found)
+    assert [text for text in said if "space" in text] == [said[0]]
+    assert said[0].endswith("; the next start makes a recording of what is there")
+    (second,) = found.finished
+    t_s, values = read_recording(second).read_sensor(read_recording(second).sensors[1])
+    assert (t_s[0], values[0, 0]) == (0.5, 60.5)
+    (first,) = recover(out)
+    recording = read_recording(first)
+    assert recording.duration_s == pytest.approx(60.0)
+    assert len(recording.read_sensor(recording.sensors[1])[0]) == 120
+
+
+def test_a_disk_that_takes_no_new_recording_is_tried_until_it_does(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, clock = recorder(tmp_path, out)
+    said: list[str] = []
+    found._say = said.append
+    live_on(found, clock, 59.0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(journal_module, "write_json", full)
+        live_on(found, clock, 100.0)
+        (first,) = found.finished
+        assert not list(out.glob(".*.recording"))  # no heap of those that could not begin
+    live_on(found, clock, 130.0)
+    finish(found)
+    assert [text for text in said if "space" in text] == [said[1]]
+    assert found.finished[0] == first
+    assert [read_recording(r).duration_s for r in found.finished] == pytest.approx([60, 29.5])
+    assert recover(out) == []
 
 
 def test_late_rows_are_put_in_order_or_counted(tmp_path: Path, out: Path) -> None:

@@ -28,6 +28,7 @@ OPENING_S = 20.0
 """A small machine takes seconds to start the process, and a network camera to send a key frame."""
 KEPT_S = 8.0
 """Pictures of so long are kept."""
+SAID_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,18 @@ class _Child:
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        if self._process.stdin is None or self._process.stdout is None:
+        out, said = self._process.stdout, self._process.stderr
+        if self._process.stdin is None or out is None or said is None:
             raise MachineError("the camera's process has no pipes")
         with contextlib.suppress(OSError), self._process.stdin as pipe:
             pipe.write(order.dump().encode())
-        out = self._process.stdout
-        self._reader = threading.Thread(target=read_shots, args=(out, take), daemon=True)
-        self._reader.start()
+        self._pipes, self._said = (out, said), bytearray()
+        self._readers = [
+            threading.Thread(target=read_shots, args=(out, take), daemon=True),
+            threading.Thread(target=read_said, args=(said, self._said), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
 
     def poll(self) -> int | None:
         return self._process.poll()
@@ -177,12 +183,10 @@ class _Child:
     def kill(self) -> str:
         self._process.kill()
         self._process.wait()
-        self._reader.join(5.0)
-        said = b"" if self._process.stderr is None else self._process.stderr.read()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-        return said.decode(errors="replace").strip()[-300:]
+        for reader, pipe in zip(self._readers, self._pipes, strict=True):
+            reader.join(5.0)
+            pipe.close()
+        return self._said.decode(errors="replace").strip()[-300:]
 
 
 def spawn_process(order: Order, take: Callable[[Shot], None]) -> Process:
@@ -200,6 +204,13 @@ def read_shots(stream: IO[bytes], take: Callable[[Shot], None]) -> None:
         if len(raw) != height * width * 3:
             return
         take(Shot(t_s, np.frombuffer(raw, np.uint8).reshape(height, width, 3)))
+
+
+def read_said(stream: IO[bytes], said: bytearray) -> None:
+    """What it says, until it ends, so that it never waits for us; the last `SAID_BYTES` of it."""
+    while text := os.read(stream.fileno(), SAID_BYTES):
+        said += text
+        del said[:-SAID_BYTES]
 
 
 def _address(source: CameraSource) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from detach import __version__
+from detach.edge.decide import UNKNOWN
 from detach.edge.live.config import LARGEST_PAYLOAD, Publishing
 from detach.edge.manifest import Manifest
+from detach.errors import DataError
 
 ONLINE, OFFLINE = "online", "offline"
 RESERVED = ("activity", "place", "live_sensors")
@@ -38,9 +40,14 @@ class Topics:
 
 
 def slugs(classes: tuple[str, ...]) -> dict[str, str]:
-    """Names of classes as they stand in topics and ids; those that would be equal are numbered."""
+    """Names of classes as they stand in topics and ids; those that would be equal are numbered.
+
+    `UNKNOWN`, which bundles with names have, has none: it is no activity, but null.
+    """
     found: dict[str, str] = {}
     for name in classes:
+        if name == UNKNOWN:
+            continue
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
         slug, n = plain, 2
         while slug in {*found.values(), *RESERVED}:
@@ -58,11 +65,15 @@ def discovery(
         name: Of the instance.
         manifest: Of the bundle.
         config: How it is published.
+
+    Raises:
+        DataError: A description is too long to be sent.
     """
     topics = Topics(name, config)
     common = _common(name, topics, manifest, config)
-    entities = [("sensor", "activity", _activity(topics, manifest.classes))]
-    for label, slug in slugs(manifest.classes).items():
+    told = slugs(manifest.classes)
+    entities = [("sensor", "activity", _activity(topics, list(told)))]
+    for label, slug in told.items():
         if label not in config.idle:
             template = f"{{{{ value_json['on']['{slug}'] }}}}"
             entities.append(("binary_sensor", slug, {"name": label, "value_template": template}))
@@ -75,7 +86,7 @@ def discovery(
     return [
         (
             topics.config(component, entity),
-            _limited(body | {"unique_id": f"{topics.device}_{entity}"} | common),
+            _limited(entity, body | {"unique_id": f"{topics.device}_{entity}"} | common),
         )
         for component, entity, body in entities
     ]
@@ -90,6 +101,11 @@ def state_body(
         for label, slug in slugs(classes).items()
     }
     return {"activity": state, "on": on, **(extra or {})}
+
+
+def as_sent(body: Any) -> str:
+    """The text of a message."""
+    return json.dumps(body, ensure_ascii=False)
 
 
 def _common(name: str, topics: Topics, manifest: Manifest, config: Publishing) -> dict[str, Any]:
@@ -110,14 +126,14 @@ def _common(name: str, topics: Topics, manifest: Manifest, config: Publishing) -
     }
 
 
-def _activity(topics: Topics, classes: tuple[str, ...]) -> dict[str, Any]:
+def _activity(topics: Topics, classes: list[str]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": "Activity",
         "icon": "mdi:home-search",
         "value_template": "{{ value_json.activity }}",
         "json_attributes_topic": topics.state,
     }
-    return body | {"device_class": "enum", "options": list(classes)} if classes else body
+    return body | {"device_class": "enum", "options": classes} if classes else body
 
 
 def _diagnostic(name: str, entry: str, icon: str) -> dict[str, Any]:
@@ -129,8 +145,15 @@ def _diagnostic(name: str, entry: str, icon: str) -> dict[str, Any]:
     }
 
 
-def _limited(body: dict[str, Any]) -> dict[str, Any]:
+def _limited(entity: str, body: dict[str, Any]) -> dict[str, Any]:
     """Without the list of options where it makes the description too long."""
-    if len(json.dumps(body)) <= LARGEST_PAYLOAD:
+    if len(as_sent(body).encode()) <= LARGEST_PAYLOAD:
         return body
-    return {k: v for k, v in body.items() if k not in {"options", "device_class"}}
+    shorter = {k: v for k, v in body.items() if k not in {"options", "device_class"}}
+    if (size := len(as_sent(shorter).encode())) > LARGEST_PAYLOAD:
+        raise DataError(
+            f"publish: the description of {entity[:40]} for Home Assistant has {size} bytes, more "
+            f"than the {LARGEST_PAYLOAD} that a message may have; give the class a shorter name, "
+            "or publish.prefix"
+        )
+    return shorter

@@ -35,7 +35,7 @@ from detach.data.recording import (
 from detach.data.store import read_json, write_json
 from detach.data.tables import read_times
 from detach.edge.live.filming import INDEX, PART, Film, finished
-from detach.errors import DataError, MachineError
+from detach.errors import DataError, DetachError, MachineError
 
 HOLD_S = 2.0
 """Rows wait so long for earlier ones."""
@@ -70,6 +70,7 @@ class Journal:
         fps: float | None = None,
     ) -> None:
         self.film: Film | None = None
+        self._ended: Path | MachineError | None = None
         self._out, self._folder = out, out / f".{name}{SUFFIX}"
         self._tracks = {track.name: track for track in tracks}
         self._waiting: dict[tuple[str, float], dict[str, float]] = {}
@@ -84,23 +85,35 @@ class Journal:
             "sensors": [asdict(track) for track in tracks],
             "fps": fps,
         }
+        self._files: dict[str, BinaryIO] = {}
         try:
-            (self._folder / "sensors").mkdir(parents=True)
-            self._lock = _lock(self._folder)
-            self._alive = (self._folder / ALIVE).open("ab", buffering=0)
-            self._alive.write(b"t_s\n")
-            os.fsync(self._alive.fileno())
-            self._files = {t.name: _begin(self._folder / t.file, t) for t in tracks}
-            if fps is not None:
-                self.film = Film(self._folder, fps)
-            for folder in (self._folder / "sensors", self._folder, out):
-                _sync_names(folder)
-            write_json(self._folder / JOURNAL, about)  # last: now there is something to recover
+            self._begin(about)
         except OSError as error:
             raise MachineError(f"{self._folder}: {error.strerror or error}") from error
 
+    def _begin(self, about: Mapping[str, Any]) -> None:
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir()
+        with contextlib.ExitStack() as held:  # whoever tries again and again leaves no heap
+            held.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._lock = held.enter_context(_lock(self._folder))
+            (self._folder / "sensors").mkdir()
+            self._alive = held.enter_context(_headed(self._folder / ALIVE, ()))
+            for name, track in self._tracks.items():
+                file = _headed(self._folder / track.file, track.axes)
+                self._files[name] = held.enter_context(file)
+            if about["fps"] is not None:
+                self.film = Film(self._folder, about["fps"])
+            for folder in (self._folder / "sensors", self._folder, self._out):
+                _sync_names(folder)
+            write_json(self._folder / JOURNAL, about)  # last: now there is something to recover
+            held.pop_all()
+
     def push(self, sensor: str, axis: str, t_s: float, value: float) -> None:
         """A raw value; NaN is an unknown state. Earlier than what is written: counted, dropped."""
+        if self._ended is not None:
+            self.counts["lost"] += 1
+            return
         if t_s < self._last_s[sensor]:
             self.counts["late"] += 1
             return
@@ -124,24 +137,34 @@ class Journal:
                 self.film.until(now_s)
         if now_s - self._synced_s >= SYNC_S:
             self._synced_s = now_s
-            self._alive.write(f"{now_s:.4f}\n".encode())
+            _put(self._alive, f"{now_s:.4f}\n".encode())
             for file in (*self._files.values(), self._alive):
                 os.fsync(file.fileno())
 
     def finish(self, end_s: float) -> Path:
-        """Makes a recording of it, and returns its folder.
+        """Makes a recording of it, and returns its folder; asked again it gives the same answer.
 
         Raises:
             MachineError: It cannot be written; `recover` can do it later.
         """
+        if self._ended is None:
+            try:
+                self._ended = self._finish(end_s)
+            except OSError as error:
+                self._ended = MachineError(f"{self._folder}: {error.strerror or error}")
+            except DetachError as error:
+                self._ended = MachineError(str(error))
+        if isinstance(self._ended, MachineError):
+            raise self._ended
+        return self._ended
+
+    def _finish(self, end_s: float) -> Path:
         try:
             self._write(float("inf"))
             self._end_film()
-            self._alive.write(f"{end_s:.4f}\n".encode())
-        except OSError as error:
-            self.counts["failed"] += 1
-            raise MachineError(f"{self._folder}: {error.strerror or error}") from error
+            _put(self._alive, f"{end_s:.4f}\n".encode())
         finally:
+            self.film = None
             for file in (*self._files.values(), self._alive):
                 with contextlib.suppress(OSError):
                     os.fsync(file.fileno())
@@ -174,16 +197,10 @@ class Journal:
             raise failed
 
     def _append(self, file: BinaryIO, lines: list[str]) -> None:
-        size = file.seek(0, os.SEEK_END)
-        raw = "".join(lines).encode()
         try:
-            written = file.write(raw)
-            if written != len(raw):
-                raise OSError(28, "the disk is full")  # noqa: TRY301 -- as a write would
+            _put(file, "".join(lines).encode())
         except OSError:
             self.counts["lost"] += len(lines)
-            with contextlib.suppress(OSError):
-                file.truncate(size)
             raise
         self.counts["rows"] += len(lines)
 
@@ -268,11 +285,28 @@ def _sync_names(folder: Path) -> None:
         os.close(number)
 
 
-def _begin(path: Path, track: SensorTrack) -> BinaryIO:
+def _headed(path: Path, axes: Sequence[str]) -> BinaryIO:
+    """A file for rows, begun with their header."""
     file = path.open("ab", buffering=0)
-    file.write(f"{','.join(('t_s', *track.axes))}\n".encode())
-    os.fsync(file.fileno())
+    try:
+        _put(file, f"{','.join(('t_s', *axes))}\n".encode())
+        os.fsync(file.fileno())
+    except OSError:
+        file.close()
+        raise
     return file
+
+
+def _put(file: BinaryIO, raw: bytes) -> None:
+    """All of it, or none."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        if file.write(raw) != len(raw):
+            raise OSError(28, "the disk is full")  # noqa: TRY301 -- as a write would
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def _cell(value: float | None) -> str:
@@ -293,8 +327,8 @@ def _lock(folder: Path) -> BinaryIO:
     file = (folder / "lock").open("wb", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(json.dumps({"pid": os.getpid()}).encode())
     except OSError:
         file.close()
         raise
-    file.write(json.dumps({"pid": os.getpid()}).encode())
     return file

@@ -63,7 +63,8 @@ class Settled:
     """What is held to be going on: an answer counts when it lasts.
 
     A new answer needs ``windows`` in a row, or a mean probability of ``mean_probability`` over as
-    many. After as many windows without an answer it is unknown.
+    many. After as many windows without an answer it is unknown, and so it is where the bundle's
+    own class for that is what lasts.
 
     Args:
         config: The rules.
@@ -101,7 +102,8 @@ class Settled:
             mean = np.mean([p for _, p in self._last], axis=0)
             best = int(mean.argmax())
             if mean[best] >= self._config.mean_probability:
-                return self._classes[best]
+                sure = self._classes[best]
+                return None if sure == UNKNOWN else sure
         return self.state
 
 

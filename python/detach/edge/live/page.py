@@ -150,7 +150,13 @@ class LivePage:
         return show
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
-        if not self._guard.is_token(str((await request.post()).get("token", ""))):
+        if request.content_type != "application/x-www-form-urlencoded":
+            return web.Response(status=400, text="This is not the form of the page.\n")
+        try:
+            form = await request.post()
+        except (ValueError, LookupError):  # bytes that are no text, or a charset that nobody knows
+            return web.Response(status=400, text="The form cannot be read.\n")
+        if not self._guard.is_token(str(form.get("token", ""))):
             self.counts["logins_refused"] += 1
             return self._file("login.html", status=401)
         response = web.Response(status=303, headers={"Location": "/"})

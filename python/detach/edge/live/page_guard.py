@@ -61,7 +61,7 @@ class Guard:
         kind, _, given = headers.get("Authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self.is_token(given)
-        return hmac.compare_digest(cookies.get(COOKIE, "").encode(), self._pass.encode())
+        return hmac.compare_digest(_raw(cookies.get(COOKIE, "")), self._pass.encode())
 
     def is_token(self, given: str) -> bool:
         """In a time that does not depend on how much of it is right."""
@@ -96,7 +96,12 @@ class Guard:
 
 
 def _pass(token: str) -> str:
-    return hmac.new(token.encode(), b"the live page of detach", hashlib.sha256).hexdigest()
+    return hmac.new(_raw(token), b"the live page of detach", hashlib.sha256).hexdigest()
+
+
+def _raw(text: str) -> bytes:
+    """Headers hold whatever a stranger sends, half a letter too."""
+    return text.encode(errors="surrogatepass")
 
 
 def _is_address(name: str) -> bool:

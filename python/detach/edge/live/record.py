@@ -106,8 +106,7 @@ class Recorder:
         try:
             self._journal.until(elapsed_s)
         except (OSError, MachineError) as error:
-            self.counts["failed"] += 1
-            self._complain(f"{self._out}: cannot be written: {_why(error)}")
+            self._fail(error)
 
     def run(self, stop: threading.Event, beat: Callable[[], object] = lambda: None) -> None:
         """Until ``stop`` is set; then the recording is finished."""
@@ -143,8 +142,17 @@ class Recorder:
         )
 
     def _next(self, at_s: float) -> None:
-        self._end(at_s - self._begins_s)
-        self._begins_s, self._journal = at_s, self._begin(at_s)
+        """The next recording, whatever became of the last; tried again where the disk refuses."""
+        try:
+            self._end(at_s - self._begins_s)
+        except MachineError as error:
+            self._fail(error, "; the next start makes a recording of what is there")
+        try:
+            journal = self._begin(at_s)
+        except MachineError as error:
+            self._fail(error)
+            return
+        self._begins_s, self._journal = at_s, journal
         hz = {track.name: track.hz for track in self._tracks}
         for (sensor, axis), value in self._known.items():
             if hz[sensor] is None and not math.isnan(value):
@@ -152,16 +160,20 @@ class Recorder:
 
     def _end(self, end_s: float) -> None:
         folder = self._journal.finish(max(end_s, 1e-3))
+        if folder in self.finished:
+            return
         self.finished.append(folder)
         counts = self._journal.counts
         pictures = f", {counts['pictures']} pictures" if self._camera is not None else ""
         self._say(f"{folder}: {end_s:.0f} s, {counts['rows']} rows{pictures}")
 
-    def _complain(self, text: str) -> None:
+    def _fail(self, error: OSError | MachineError, what_now: str = "") -> None:
+        """Counted, and said now and then."""
+        self.counts["failed"] += 1
         now_s = self._clock.monotonic()
         if now_s - self._said_s >= SAY_AGAIN_S:
             self._said_s = now_s
-            self._say(text)
+            self._say(f"{self._out}: cannot be written: {_why(error)}{what_now}")
 
 
 def run_record(
