@@ -194,7 +194,7 @@ def test_missing_mujoco_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
         raise ImportError("no module")
 
     monkeypatch.setattr(importlib, "import_module", no_mujoco)
-    with pytest.raises(MachineError, match=r"pip install 'detach\[sim\]'"):
+    with pytest.raises(MachineError, match=r"pip install mujoco"):
         machine.import_mujoco()
 
 
