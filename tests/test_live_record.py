@@ -159,13 +159,19 @@ def test_a_full_disk_is_said_counted_and_survived(tmp_path: Path, out: Path) -> 
     assert len(t_s) == 40
 
 
-def test_a_disk_that_is_full_when_an_hour_ends_ends_nothing(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def nearly_an_hour(tmp_path: Path, out: Path) -> tuple[Recorder, FakeClock, list[str]]:
+    """A recorder whose recordings take a minute, one second before the first ends; what it says."""
     found, clock = recorder(tmp_path, out)
     said: list[str] = []
     found._say = said.append
     live_on(found, clock, 59.0)
+    return found, clock, said
+
+
+def test_a_disk_that_is_full_when_an_hour_ends_ends_nothing(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, clock, said = nearly_an_hour(tmp_path, out)
 
     def full(*_: object) -> None:
         raise MachineError("recording.json: No space left on device")
@@ -189,10 +195,7 @@ def test_a_disk_that_is_full_when_an_hour_ends_ends_nothing(
 def test_a_disk_that_takes_no_new_recording_is_tried_until_it_does(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, clock = recorder(tmp_path, out)
-    said: list[str] = []
-    found._say = said.append
-    live_on(found, clock, 59.0)
+    found, clock, said = nearly_an_hour(tmp_path, out)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

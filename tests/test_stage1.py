@@ -9,33 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from detach.config import Preset, RunConfig, override, preset
+from detach.config import Preset, RunConfig, override
 from detach.course import Course
 from detach.model import load_run
 from detach.train import Material, load_material, train
 
-SMALL: dict[str, Any] = {
-    "threads": 1,
-    "split": {"by": "dataset"},
-    "video": {"size_px": 32, "frames": 6},
-    "encoders": {"width": 16, "video_scale": 0.125, "sensor_scale": 0.125, "motion_size_px": 16},
-    "stage1": {
-        "epochs": 9,
-        "warmup_epochs": 1,
-        "joint_epochs": 1,
-        "batch_size": 32,
-        "clusters": 4,
-        "learning_rate": 1e-3,
-        "video_gate": 0.0,
-    },
-    "stage2": {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3},
-}
+from .tiny import small  # type: ignore[import-not-found]
+
+LONG: dict[str, Any] = {"stage1": {"epochs": 9}, "stage2": {"epochs": 1}}
 SETTLES = {"stop_change": 1.0}
 """Any change is little: it ends as soon as it may, after three epochs of refinement and one."""
 
 
-def small(name: Preset = "recommended", **changes: Any) -> RunConfig:
-    return override(override(preset(name), SMALL), changes)
+def longer(name: Preset = "recommended", **changes: Any) -> RunConfig:
+    config: RunConfig = small(name, **LONG)
+    return override(config, changes)
 
 
 def quiet(_: str) -> None:
@@ -44,7 +32,7 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def material(tiny_dataset: Path) -> Material:
-    return load_material(tiny_dataset, small(), quiet)
+    return load_material(tiny_dataset, longer(), quiet)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -91,7 +79,7 @@ def same_after_ctrl_c(
 
 def test_the_video_corrects_only_what_it_is_sure_of(material: Material, tmp_path: Path) -> None:
     """An untrained encoder is sure of nothing: with a gate no window is corrected (Eq. 3)."""
-    ungated = small(stage1={"epochs": 3})
+    ungated = longer(stage1={"epochs": 3})
     gated = override(ungated, {"stage1": {"video_gate": 0.999}})
     train(material, tmp_path / "ungated", ungated, say=quiet)
     train(material, tmp_path / "gated", gated, say=quiet)
@@ -104,8 +92,8 @@ def test_the_video_corrects_only_what_it_is_sure_of(material: Material, tmp_path
 
 
 def test_stage_1_ends_when_labels_have_settled(material: Material, tmp_path: Path) -> None:
-    train(material, tmp_path / "settles", small(stage1=SETTLES), say=quiet)
-    train(material, tmp_path / "never", small(stage1={"stop_change": 0.0}), say=quiet)
+    train(material, tmp_path / "settles", longer(stage1=SETTLES), say=quiet)
+    train(material, tmp_path / "never", longer(stage1={"stop_change": 0.0}), say=quiet)
     assert [row["epoch"] for row in epochs(tmp_path / "settles")] == [1, 2, 3, 4, 5, 6]
     assert len(epochs(tmp_path / "never")) == 9
     assert any(row["stage"] == "stage2" for row in lines(tmp_path / "settles"))
@@ -116,7 +104,7 @@ def test_it_resumes_around_its_early_end(
     material: Material, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two steps an epoch: before, in and at the end of the sixth, and in stage 2."""
-    same_after_ctrl_c(material, tmp_path, small(stage1=SETTLES), step, monkeypatch)
+    same_after_ctrl_c(material, tmp_path, longer(stage1=SETTLES), step, monkeypatch)
 
 
 @pytest.mark.parametrize("step", [3, 6, 9])
@@ -132,6 +120,6 @@ def test_it_resumes_bit_for_bit_in_other_forms(
     step: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = small(name, precision=precision, stage1={"epochs": 3}, stage2={"epochs": 2})
+    config = longer(name, precision=precision, stage1={"epochs": 3}, stage2={"epochs": 2})
     found = load_material(tiny_dataset, config, quiet)
     same_after_ctrl_c(found, tmp_path, config, step, monkeypatch)

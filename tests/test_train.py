@@ -17,34 +17,14 @@ import torch
 
 from detach import ops
 from detach.clustering import OnlineClustering
-from detach.config import PRESETS, Method, Preset, RunConfig, override, preset
+from detach.config import PRESETS, Method, Preset, override, preset
 from detach.course import Course
 from detach.errors import DataError, DivergedError, MachineError, UsageError
 from detach.model import Detach, Supervised, build, embed, load_run, predict
 from detach.train import Material, load_material, pick_device, train, train_seeds
 from detach.train_temporal import MomentumEncoders, freeze_spatial, loss_options
 
-SMALL: dict[str, Any] = {
-    "threads": 1,
-    "video": {"size_px": 32, "frames": 6},
-    "encoders": {"width": 16, "video_scale": 0.125, "sensor_scale": 0.125, "motion_size_px": 16},
-    "stage1": {
-        "epochs": 4,
-        "warmup_epochs": 1,
-        "joint_epochs": 1,
-        "batch_size": 32,
-        "clusters": 4,
-        "learning_rate": 1e-3,
-        "video_gate": 0.0,
-    },
-    "stage2": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
-    "supervised": {"epochs": 3, "least_steps": 1, "batch_size": 32},
-}
-
-
-def small(name: Preset = "recommended", **changes: Any) -> RunConfig:
-    config = override(preset(name), SMALL)
-    return override(config, {"split": {"by": "dataset"}, **changes})
+from .tiny import small  # type: ignore[import-not-found]
 
 
 def quiet(_: str) -> None:

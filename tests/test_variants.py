@@ -13,29 +13,15 @@ from torch import Tensor
 
 from detach import equations, ops
 from detach.clustering import OnlineClustering
-from detach.config import Preset, RunConfig, TemporalStageConfig, override, preset
+from detach.config import Preset, TemporalStageConfig, preset
 from detach.evaluate import evaluate
 from detach.model import Detach, load_run
 from detach.report import report
 from detach.stage2_loss import Features, Overlap, _written_out, loss_options, stage2_loss
 from detach.train import Material, load_material, train
 
-SMALL: dict[str, Any] = {
-    "threads": 1,
-    "split": {"by": "dataset"},
-    "video": {"size_px": 32, "frames": 6},
-    "encoders": {"width": 16, "video_scale": 0.125, "sensor_scale": 0.125, "motion_size_px": 16},
-    "stage1": {
-        "epochs": 4,
-        "warmup_epochs": 1,
-        "joint_epochs": 1,
-        "batch_size": 32,
-        "clusters": 4,
-        "learning_rate": 1e-3,
-        "video_gate": 0.0,
-    },
-    "stage2": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
-}
+from .tiny import small  # type: ignore[import-not-found]
+
 STAGE2: dict[str, dict[str, Any]] = {
     "without spatial weight": {"lambda_hard": 1.0},
     "without temporal weight": {"temporal": "none"},
@@ -52,10 +38,6 @@ STAGE2: dict[str, dict[str, Any]] = {
     "gated by nothing, squared": {"gate": "none", "power": 2},
     "motion compared within modalities": {"temporal": "intra"},
 }
-
-
-def small(**changes: Any) -> RunConfig:
-    return override(override(preset("recommended"), SMALL), changes)
 
 
 def quiet(_: str) -> None:
