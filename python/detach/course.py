@@ -367,8 +367,8 @@ class Course:
         parts += [f"{k} {v / steps:.3f}" for k, v in self._sums.items() if k != "steps"]
         if "change_rate" in facts:
             parts.append(f"labels changed {100 * facts['change_rate']:.1f} %")
-        parts.append(f"{self._clock.rates()['windows_per_s']:.0f} windows/s")
-        parts.append(f"{minutes(self._clock.left_s(self.epoch + share))} left")
+        rate, left_s = self._clock.recent(self.epoch + share)
+        parts += [f"{rate:.0f} windows/s", f"{minutes(left_s)} left"]
         return "  ".join(parts)
 
     def _write(self, row: Mapping[str, Any]) -> None:

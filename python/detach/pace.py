@@ -3,9 +3,13 @@
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 SAY_EVERY_S = 10.0
+RECENT_S = 30.0
+"""What is said of speed and time left is of this long: epochs of one stage may differ tenfold."""
+MARK_EVERY_S = 1.0
 
 
 class Pace:
@@ -20,14 +24,14 @@ class Pace:
     def start_stage(self, total: int) -> None:
         """A stage of ``total`` epochs begins."""
         self.total, self.windows, self.data_s = total, 0, 0.0
-        self.first: int | None = None
         self.began = time.perf_counter()
+        self._marks: deque[tuple[float, int, float]] = deque()  # time, windows, epochs
 
     def start_epoch(self, epoch: int) -> None:
         """An epoch begins."""
-        if self.first is None:
-            self.first = epoch
+        if not self._marks:
             self.began = time.perf_counter()
+            self._marks.append((self.began, 0, epoch))
 
     @property
     def elapsed_s(self) -> float:
@@ -43,11 +47,25 @@ class Pace:
             "elapsed_s": round(self.elapsed_s, 2),
         }
 
-    def left_s(self, epochs: float) -> float:
-        """What the stage will still take, when ``epochs`` of it are done; NaN where none is."""
-        done = epochs - (self.first or 0)
-        spent = time.perf_counter() - self.began
-        return spent / done * (self.total - epochs) if done > 0 else math.nan
+    def recent(self, epochs: float) -> tuple[float, float]:
+        """Windows/s of late, and the seconds that the stage still takes at that pace.
+
+        Args:
+            epochs: Of the stage that are done, a fraction of the present one included.
+
+        Returns:
+            Both NaN where nothing is done yet.
+        """
+        now, marks = time.perf_counter(), self._marks
+        if now - marks[-1][0] > MARK_EVERY_S:
+            marks.append((now, self.windows, epochs))
+        while len(marks) > 2 and now - marks[1][0] >= RECENT_S:
+            marks.popleft()
+        then, windows, before = marks[0]
+        if epochs <= before or now <= then:
+            return math.nan, math.nan
+        rate = (epochs - before) / (now - then)
+        return (self.windows - windows) / (now - then), (self.total - epochs) / rate
 
     def say(self, line: str, say: Callable[[str], None], *, force: bool) -> None:
         """Shows a line where it is time to, or where a terminal asks for it by ``force``."""
