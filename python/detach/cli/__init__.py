@@ -105,6 +105,7 @@ def _lack(error: Exception) -> MachineError | None:
 AFTER_CTRL_C = {
     "train": "the same command with --resume goes on",
     "reproduce": "the same command goes on; finished rows are kept",
+    "simulate": "the same command goes on; finished runs are kept, but not with --layout",
     "import": "the same command again; sphere goes on where it stopped, the others start over",
 }
 DONE_AGAIN = "give the command again; nothing half-written counts"

@@ -4,9 +4,8 @@ For each run: scripts, their physics, the sensors, and last the pictures. Sensor
 from the seed alone; pictures also depend on the machine's OpenGL.
 """
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from detach.simulate.person import subject_body
 from detach.simulate.physics import Traces, run_physics
 from detach.simulate.plan import Act
 from detach.simulate.render import light_over_time
+from detach.simulate.under_way import finished, part_of, under_way
 
 MINUTES_A_RUN = 7.5
 SECONDS_A_SEQUENCE = 44.56
@@ -99,8 +99,11 @@ def simulate(
 ) -> Dataset:
     """Simulates a home and writes it to the new folder ``out``.
 
+    Where that is interrupted, or the disk is full, finished runs are kept in a hidden folder
+    beside ``out``; the same call goes on with them, and any other for ``out`` begins anew.
+
     Raises:
-        UsageError: An option is not what it must be, or ``out`` exists.
+        UsageError: An option is not what it must be, ``out`` exists, or another process makes it.
         MachineError: MuJoCo or OpenGL is missing, or the disk is full.
     """
     if out.exists():
@@ -111,25 +114,32 @@ def simulate(
     house = household(options.home)
     version = str(import_mujoco().__version__)
     backend = find_gl()
-    part = out.parent / f".{out.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    plan = {"options": asdict(options), "engine": version, "backend": backend}
     try:
-        part.mkdir(parents=True)
-        jobs = _jobs(part, options, level, house, lengths_s, backend)
-        _do(jobs, workers, progress)
-        dataset = _describe(part, options, house, jobs, version)
-        write_dataset(dataset)
-        part.replace(out)
-        if progress and (shared := _in_several_parts(dataset, jobs)):
-            progress(
-                f"{', '.join(shared)}: in more than one part, for people are too few to part by; "
-                f"{len(house.activities) * FEWEST_GROUPS} sequences have {FEWEST_GROUPS}"
-            )
-    except OSError as error:
-        raise MachineError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with under_way(out, plan) as part:
+            jobs = _jobs(part, options, level, house, lengths_s, backend)
+            _do(jobs, workers, progress)
+            dataset = _describe(part, options, house, jobs, version)
+            write_dataset(dataset)
+    except (OSError, MachineError) as error:
+        raise MachineError(f"{_said(out, error)}{_kept(out, len(lengths_s))}") from error
+    if progress and (shared := _in_several_parts(dataset, jobs)):
+        progress(
+            f"{', '.join(shared)}: in more than one part, for people are too few to part by; "
+            f"{len(house.activities) * FEWEST_GROUPS} sequences have {FEWEST_GROUPS}"
+        )
     return read_dataset(out)
+
+
+def _said(out: Path, error: OSError | MachineError) -> str:
+    if isinstance(error, MachineError):
+        return str(error)
+    return f"{out}: cannot be written: {error.strerror or error}"
+
+
+def _kept(out: Path, runs: int) -> str:
+    kept = len(finished(part_of(out)))
+    return f"; {kept} of {runs} runs are kept, the same command goes on" if kept else ""
 
 
 def planned_s(options: Options) -> list[float]:
@@ -207,13 +217,17 @@ def _lengths(options: Options, count: int) -> list[float]:
 
 
 def _do(jobs: Sequence[_Job], workers: int, progress: Progress | None) -> None:
-    if workers == 1:
-        for job in jobs:
+    there = finished(jobs[0].folder)
+    left = [job for job in jobs if job.name not in there]
+    if there and progress:
+        progress(f"{len(there)} of {len(jobs)} runs are there from before; going on")
+    if workers == 1 or not left:
+        for job in left:
             _record(job, progress)
         return
-    for i, done in in_processes(_record, [(job,) for job in jobs], workers, finish=False):
+    for i, done in in_processes(_record, [(job,) for job in left], workers, finish=False):
         if progress:
-            progress(f"{jobs[i].name} of {len(jobs)}: {done}")
+            progress(f"{left[i].name} of {len(jobs)}: {done}")
 
 
 def _record(job: _Job, progress: Progress | None = None) -> str:
