@@ -87,6 +87,27 @@ def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
             thread.join()
 
 
+def test_a_listener_hears_its_own_topics(broker: Mosquitto) -> None:
+    everything, one, none = Heard(), Heard(), Heard()
+    at = Broker(host="127.0.0.1", port=broker.port)
+    link = Link(at, "kitchen", ("a", "b"), will=None, say=lambda _: None)
+    link.listen(everything)
+    link.listen(one, ("b",))
+    link.listen(none, ())
+    try:
+        link.start()
+        for topic in ("a", "b"):
+            link.publish(topic, "1", retain=False)
+        wait_for(lambda: len(everything.told) == 5, "both messages")
+    finally:
+        link.close()
+    assert everything.told[:5] == [True, "a", b"1", "b", b"1"]
+    assert one.told[:3] == [True, "b", b"1"]
+    assert none.told[:1] == [True]
+    assert "a" not in one.told
+    assert not {"a", "b"} & set(none.told)
+
+
 def test_who_cannot_be_told_is_no_end_of_the_connection(broker: Mosquitto) -> None:
     heard, full = Heard(), threading.Event()
     told_when_said: list[object] = []

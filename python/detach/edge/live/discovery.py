@@ -33,10 +33,17 @@ class Topics:
         self.birth = f"{config.discovery}/status"
         """Home Assistant says online there when it has started."""
         self._discovery = config.discovery
+        self.descriptions = self.config("+", "+")
+        """All that this device has at the broker, those of an earlier bundle too."""
 
     def config(self, component: str, entity: str) -> str:
         """Where an entity is described."""
         return f"{self._discovery}/{component}/{self.device}/{entity}/config"
+
+    def is_description(self, topic: str) -> bool:
+        """Whether one of this device's entities is described there."""
+        pattern = re.escape(self.descriptions).replace(r"\+", "[^/]+")
+        return re.fullmatch(pattern, topic) is not None
 
 
 def slugs(classes: tuple[str, ...]) -> dict[str, str]:

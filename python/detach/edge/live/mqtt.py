@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,7 +56,7 @@ class Link:
         self.up = False
         self.counts: Counter[str] = Counter()
         self._broker, self._topics, self._will, self._say = broker, topics, will, say
-        self._listeners: list[Listens] = []
+        self._listeners: list[tuple[Listens, Container[str] | None]] = []
         self._first, self._refusal, self._said = threading.Event(), "", ""
         self._where = f"{broker.host}:{broker.port}"
         self._answered, self._barred = False, ""
@@ -71,9 +71,9 @@ class Link:
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
 
-    def listen(self, listener: Listens) -> None:
-        """Before `start`."""
-        self._listeners.append(listener)
+    def listen(self, listener: Listens, topics: Container[str] | None = None) -> None:
+        """Before `start`; ``topics`` are those it is offered messages of, None all."""
+        self._listeners.append((listener, topics))
 
     def start(self) -> None:
         """Begins to connect. A broker that is not there is waited for, one that refuses is not.
@@ -177,15 +177,17 @@ class Link:
 
     def _on_message(self, _client: "Client", _data: Any, message: "MQTTMessage") -> None:
         topic, payload = message.topic, bytes(message.payload)
-        self._tell(lambda listener: listener.offer(topic, payload, retained=message.retain))
+        self._tell(lambda listener: listener.offer(topic, payload, retained=message.retain), topic)
 
     def _down(self) -> None:
         self.up = False
         self._tell(lambda listener: listener.connected(up=False))
 
-    def _tell(self, action: Callable[[Listens], None]) -> None:
-        """Every listener, even if one of them fails."""
-        for listener in self._listeners:
+    def _tell(self, action: Callable[[Listens], None], topic: str | None = None) -> None:
+        """Every listener, of a topic those that want it, even if one of them fails."""
+        for listener, topics in self._listeners:
+            if topic is not None and topics is not None and topic not in topics:
+                continue
             try:
                 action(listener)
             except Exception as error:  # noqa: BLE001 -- the connection must live on

@@ -113,7 +113,9 @@ class HomeAssistant:
         self._due = False
 
     def offer(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
-        """Home Assistant's birth message, among others."""
+        """Home Assistant's birth message, and descriptions that lie at the broker, among others."""
+        if retained and payload and self._is_left_over(topic):
+            self._link.publish(topic, "", retain=True)
         if topic == self.topics.birth and payload == b"online" and not retained:
             self._announce()
 
@@ -141,6 +143,11 @@ class HomeAssistant:
 
     def close(self) -> None:
         """The connection says the rest."""
+
+    def _is_left_over(self, topic: str) -> bool:
+        """Whether it describes an entity that an earlier bundle had; one without text goes."""
+        told = {own for own, _ in self._entities}
+        return topic not in told and self.topics.is_description(topic)
 
     def _announce(self) -> None:
         with self._lock:

@@ -207,13 +207,13 @@ def _link(
     will = None
     if config.publish is not None:
         named = Topics(config.name, config.publish)
-        will, topics = named.availability, (*topics, named.birth)
+        will, topics = named.availability, (*topics, named.birth, named.descriptions)
     link = Link(config.mqtt, config.name, topics, will=will, say=say)
     if config.publish is not None:
         home = HomeAssistant(link, config.name, manifest, config.publish)
         link.listen(home)
         sinks.append(home)
-    link.listen(live)
+    link.listen(live, live.sensors.topics)
     return link
 
 
